@@ -14,8 +14,7 @@ def test_a_finished_file_takes_its_name_and_leaves_nothing_else(tmp_path):
 def test_a_failure_keeps_the_old_file_and_leaves_no_temporary(tmp_path):
     path = tmp_path / "map.mrc"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    with pytest.raises(FileNotFoundError), atomic_path(path) as temporary:
+        temporary.with_name("absent").rename(temporary)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

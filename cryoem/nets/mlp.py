@@ -1,0 +1,25 @@
+"""Residual multilayer perceptron."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ResidualLinear(nn.Module):
+    """``relu(W x + b + x)``: the skip is added before the activation, as in the paper."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """Apply the block."""
+        return torch.relu(self.linear(x) + x)
+
+
+class ResidualMLP(nn.Sequential):
+    """Linear, ReLU, ``depth`` residual blocks, linear."""
+
+    def __init__(self, n_in: int, width: int, depth: int, n_out: int) -> None:
+        blocks = [ResidualLinear(width) for _ in range(depth)]
+        super().__init__(nn.Linear(n_in, width), nn.ReLU(), *blocks, nn.Linear(width, n_out))

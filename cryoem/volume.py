@@ -1,0 +1,61 @@
+"""Volumes on a grid from a decoder, and back."""
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from cryoem.decoders.base import Decoder
+
+
+def half_grid(box_size: int) -> Float[Tensor, "z y x 3"]:
+    """Frequencies (cycles/voxel, x y z) of an unshifted ``rfftn`` grid, ``kx >= 0``."""
+    full = torch.fft.fftfreq(box_size)
+    half = torch.fft.rfftfreq(box_size)
+    kz, ky, kx = torch.meshgrid(full, full, half, indexing="ij")
+    return torch.stack([kx, ky, kz], dim=-1)
+
+
+def spectrum_to_volume(
+    spectrum: Complex[Tensor, "*batch z y x"],
+) -> Float[Tensor, "*batch side side side"]:
+    """Density of which ``spectrum`` holds the slices (orthonormal in 2D), ``rfftn`` layout."""
+    side = spectrum.shape[-2]
+    volume = torch.fft.irfftn(spectrum * side, s=(side, side, side), dim=(-3, -2, -1))
+    return torch.fft.fftshift(volume, dim=(-3, -2, -1))
+
+
+def volume_to_spectrum(
+    volume: Float[Tensor, "*batch side side side"],
+) -> Complex[Tensor, "*batch z y x"]:
+    """Invert :func:`spectrum_to_volume`."""
+    centred = torch.fft.ifftshift(volume, dim=(-3, -2, -1))
+    return torch.fft.rfftn(centred, dim=(-3, -2, -1)) / volume.shape[-1]
+
+
+@torch.no_grad()
+def evaluate_volumes(
+    decoder: Decoder,
+    box_size: int,
+    z: Float[Tensor, "volume latent"] | None,
+    device: torch.device,
+    points_per_chunk: int = 1 << 18,
+) -> Float[Tensor, "volume side side side"]:
+    """Density of the decoder's volumes, one for each row of ``z`` (one in all when None).
+
+    Only the half-space ``kx >= 0`` inside the sphere of radius ``D/2`` is evaluated; the rest
+    follows from Friedel symmetry or is zero. The origin, which no image constrains, is zero.
+    Evaluated in chunks of at most ``points_per_chunk`` points; results are on the CPU.
+    """
+    grid = half_grid(box_size)
+    radius = grid.norm(dim=-1) * box_size
+    inside = (radius <= box_size / 2) & (radius > 0)
+    points = grid[inside].to(device)
+    n_volumes = 1 if z is None else len(z)
+    volumes = torch.empty(n_volumes, box_size, box_size, box_size)
+    for i in range(n_volumes):
+        row = None if z is None else z[i : i + 1].to(device)
+        chunks = [decoder(chunk[None], row)[0] for chunk in points.split(points_per_chunk)]
+        spectrum = torch.zeros(grid.shape[:-1], dtype=torch.complex64)
+        spectrum[inside] = torch.cat(chunks).to("cpu", torch.complex64)
+        volumes[i] = spectrum_to_volume(spectrum)
+    return volumes
