@@ -1,0 +1,4 @@
+"""Lightning modules: one training step each, written as in the method section of a paper."""
+
+from lightning_modules.hetero import HeteroReconstruction as HeteroReconstruction
+from lightning_modules.homo import HomoReconstruction as HomoReconstruction

@@ -1,0 +1,8 @@
+"""One job each."""
+
+from lightning_modules.callbacks.checkpoint import LastCheckpoint as LastCheckpoint
+from lightning_modules.callbacks.export import ExportRun as ExportRun
+from lightning_modules.callbacks.interrupt import CleanInterrupt as CleanInterrupt
+from lightning_modules.callbacks.metrics_table import MetricsTable as MetricsTable
+from lightning_modules.callbacks.progress import Progress as Progress
+from lightning_modules.callbacks.random_state import RandomState as RandomState

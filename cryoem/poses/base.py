@@ -1,0 +1,27 @@
+"""What every source of poses is."""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Int64
+from torch import Tensor
+
+from cryoem.batch import Pose
+
+Gather = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class PoseProvider(Protocol):
+    """Poses of the particles of a batch. It sees neither images nor a loss.
+
+    Providers are ``nn.Module`` (their tables are in the checkpoint through ``get_extra_state``).
+    """
+
+    def __call__(self, index: Int64[Tensor, " batch"]) -> Pose: ...
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Follow the schedule."""
+
+    def table(self) -> Pose:
+        """Poses of all particles, in the order of the file, on the CPU."""
