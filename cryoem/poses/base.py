@@ -1,6 +1,5 @@
 """What every source of poses is."""
 
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Int64
@@ -8,17 +7,17 @@ from torch import Tensor
 
 from cryoem.batch import Pose
 
-Gather = Callable[[Tensor], Tensor]
-
 
 @runtime_checkable
 class PoseProvider(Protocol):
     """Poses of the particles of a batch. It sees neither images nor a loss.
 
-    Providers are ``nn.Module`` (their tables are in the checkpoint through ``get_extra_state``).
+    Providers are ``nn.Module``: their tables are in the checkpoint through ``get_extra_state``.
+    Those that learn hold :class:`cryoem.poses.rows.RowTable`, which the training loop steps.
     """
 
-    def __call__(self, index: Int64[Tensor, " batch"]) -> Pose: ...
+    def __call__(self, index: Int64[Tensor, " batch"]) -> Pose:
+        """Poses of these particles, on the device of ``index``."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Follow the schedule."""

@@ -1,8 +1,13 @@
 """Poses that are given, and refined by gradient."""
 
-from torch import nn
+import math
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
 
 from cryoem.batch import Pose
+from cryoem.poses.rows import RotationRows, VectorRows
 
 
 class RefinedPoses(nn.Module):
@@ -15,7 +20,7 @@ class RefinedPoses(nn.Module):
     lr_rotation_degrees, lr_shift_pixels
         Size of a step.
     start_epoch
-        Poses are held fixed before this epoch.
+        Poses are held fixed before this epoch: gradients of an empty volume mean nothing.
     """
 
     def __init__(
@@ -26,4 +31,20 @@ class RefinedPoses(nn.Module):
         start_epoch: int = 1,
     ) -> None:
         super().__init__()
-        raise NotImplementedError
+        self.rotation = RotationRows(pose.rotation, math.radians(lr_rotation_degrees))
+        self.shift = VectorRows(pose.shift, lr_shift_pixels)
+        self.start_epoch = start_epoch
+        self.fixed = start_epoch > 0
+
+    def forward(self, index: Int64[Tensor, " batch"]) -> Pose:
+        """Poses of these particles, with gradient while they are being refined."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.fixed):
+            return Pose(rotation=self.rotation(index), shift=self.shift(index))
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Hold the poses fixed before ``start_epoch``."""
+        self.fixed = epoch < self.start_epoch
+
+    def table(self) -> Pose:
+        """All poses as they are now, on the CPU."""
+        return Pose(rotation=self.rotation.rows.cpu(), shift=self.shift.rows.cpu())
