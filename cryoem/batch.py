@@ -1,11 +1,14 @@
 """What travels between files, workers, the device and the model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Complex, Float, Int64
 from torch import Tensor
+
+Record = TypeVar("Record", bound="TensorRecord")
 
 
 class TensorRecord:
@@ -14,7 +17,7 @@ class TensorRecord:
     It can be moved, pinned and indexed as one, which is all that Lightning and a data loader ask.
     """
 
-    def _map(self, function) -> Self:  # type: ignore[no-untyped-def]
+    def _map(self: Record, function: Callable[[Any], Any]) -> Record:
         changes = {}
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
@@ -22,15 +25,15 @@ class TensorRecord:
                 changes[field.name] = function(value)
         return replace(self, **changes)  # type: ignore[type-var]
 
-    def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
+    def to(self: Record, device: torch.device | str, non_blocking: bool = True) -> Record:
         """Return a copy on ``device``."""
         return self._map(lambda value: value.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self: Record) -> Record:
         """Return a copy in page-locked memory, for asynchronous copies to a device."""
         return self._map(lambda value: value.pin_memory())
 
-    def __getitem__(self, rows: Tensor | slice) -> Self:
+    def __getitem__(self: Record, rows: Tensor | slice) -> Record:
         """Return the given rows of every field."""
         return self._map(lambda value: value[rows])
 
@@ -88,7 +91,7 @@ class RawBatch(TensorRecord):
 
 @dataclass(frozen=True)
 class ParticleBatch(TensorRecord):
-    """Images ready for the model: the half-disc of their Fourier transforms, noise of unit variance.
+    """Images ready for the model: half-discs of Fourier transforms, noise of unit variance.
 
     ``index`` is the row in the particle table, before any shuffle. Where half-sets are wanted, the
     rows before ``split`` belong to the first half and the rest to the second; a plain number made
