@@ -1,0 +1,87 @@
+"""Train a reconstruction: ``python train.py [group=choice] [key=value]``.
+
+Without arguments: a demonstration on a simulated flexible particle. With your own particles:
+
+  python train.py data=particles data.particles=FILE.star name=NAME
+
+Everything lands in runs/NAME; the same command goes on where the run stopped.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from conf.checks import check
+from conf.compose import compose, parse
+from conf.folder import begin, logged, removed_on_failure, results
+from conf.resume import finished_epochs, plan
+from cryoem.errors import InputError
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+log = logging.getLogger("train")
+
+
+def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModule, pl.Trainer]":
+    """Read the data, and make the model and the trainer that suit them."""
+    import pytorch_lightning as pl  # here, because it takes seconds, and a typing error should not
+
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data: Any = instantiate(config.data)
+    data.prepare_data()
+    data.setup()
+    if data.pose is None:
+        raise InputError(
+            f"{config.data.particles} holds no poses.\n"
+            "Give them with data.poses=FILE (.star, .cs or .pkl)"
+        )
+    poses = instantiate(config.poses)(data.pose)
+    model = instantiate(config.model)(
+        data.geometry, poses, data.data_scale, amplitude=data.amplitude
+    )
+    model.config = OmegaConf.to_container(config)
+    trainer = instantiate(config.trainer)(
+        callbacks=list(instantiate(config.callbacks).values()),
+        logger=list(instantiate(config.logger).values()),
+    )
+    return data, model, trainer
+
+
+def train(config: DictConfig) -> dict[str, float]:
+    """Train as a checked configuration says; returns the last value of every metric."""
+    folder, start = Path(config.output_dir), plan(config)
+    if start.finished:
+        log.info("%s is finished: %d epochs.", folder, finished_epochs(folder))
+        return {}
+    with removed_on_failure(folder), logged(folder):
+        data, model, trainer = build(config)
+        begin(folder, config, afresh=start.checkpoint is None)
+    with logged(folder):
+        trainer.fit(model, data, ckpt_path=start.checkpoint)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what a command line asks for; returns the exit status: 0, or 2 for bad input."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        options = parse(sys.argv[1:] if argv is None else argv, str(__doc__))
+        config = compose(options.overrides, options.config_name, options.config_dir)
+        if options.cfg:
+            print(OmegaConf.to_yaml(config))
+            return 0
+        train(check(config))
+    except InputError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    print(results(Path(config.output_dir)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What types cannot say: ranges, choices and pairs of keys, all reported at once."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from conf.compose import resolve
+from cryoem.errors import InputError
+
+CHOICES = {
+    "resume": ("auto", "never", "must"),
+    "data.sign": ("auto", "dark", "light"),
+    "data.placement": ("auto", "ram", "gpu", "stream"),
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+}
+FILES = ("data.particles", "data.root", "data.passthrough", "data.poses", "data.ctf", "ckpt_path")
+WHOLE_AND_POSITIVE = (
+    "data.batch_size",
+    "data.simulation.n_particles",
+    "model.latent_dim",
+    "model.encoder.width",
+    "model.decoder.width",
+    "trainer.max_epochs",
+    "trainer.devices",
+)
+POSITIVE = ("data.pixel_size", "data.simulation.pixel_size_angstrom", "model.optimizer.lr")
+NOT_NEGATIVE = ("model.beta", "model.beta_warmup_epochs", "seed")
+EVEN = ("data.box_size", "data.simulation.box_size")
+
+
+def check(config: DictConfig) -> DictConfig:
+    """Resolve a composed configuration and refuse it if anything is wrong with it.
+
+    Raises
+    ------
+    InputError
+        With every problem, separated by semicolons.
+    """
+    found = problems(resolve(config))
+    if found:
+        raise InputError("; ".join(found))
+    return config
+
+
+def problems(config: DictConfig) -> list[str]:
+    """Every problem of a resolved configuration, each with the key, the value and the way out."""
+    found = []
+    for key, value in _given(config, tuple(CHOICES)):
+        if value not in CHOICES[key]:
+            found.append(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
+    for key, value in _given(config, WHOLE_AND_POSITIVE):
+        if not isinstance(value, int) or value < 1:
+            found.append(f"{key}={value}: must be a whole number, at least 1")
+    for key, value in _given(config, POSITIVE):
+        if not value > 0:
+            found.append(f"{key}={value}: must be positive")
+    for key, value in _given(config, NOT_NEGATIVE):
+        if value < 0:
+            found.append(f"{key}={value}: must not be negative")
+    for key, value in _given(config, EVEN):
+        if value < 8 or value % 2:
+            found.append(f"{key}={value}: must be even and at least 8")
+    for key, value in _given(config, FILES):
+        if not Path(value).exists():
+            found.append(f"{key}={value}: no such file; paths start from {Path.cwd()}")
+    return [*found, *_selection(config), *_window(config)]
+
+
+def _selection(config: DictConfig) -> list[str]:
+    """``first:N`` or a file."""
+    return [
+        f"{key}={value}: no such file; for the first rows write {key}=first:1000"
+        for key, value in _given(config, ("data.select",))
+        if not value.startswith("first:") and not Path(value).exists()
+    ]
+
+
+def _window(config: DictConfig) -> list[str]:
+    return [
+        f"{key}={list(value)}: must be two increasing radii in half boxes, such as [0.85,0.99]"
+        for key, value in _given(config, ("data.window",))
+        if len(value) != 2 or not 0 < value[0] < value[1]
+    ]
+
+
+def _given(config: DictConfig, keys: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """Those keys that exist in this configuration and are not null, with their values."""
+    pairs = []
+    for key in keys:
+        node: Any = config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, DictConfig) and part in node else None
+        if node is not None:
+            pairs.append((key, node))
+    return pairs

@@ -1,0 +1,59 @@
+"""The folder of a run: its log, its configuration, and no trace of a run that could not start."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from cryoem.io.atomic import atomic_path
+
+RESULTS = ("volumes", "figures", "report.html")
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Append to ``folder/run.log`` what any library logs, from the level INFO on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / "run.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def removed_on_failure(folder: Path) -> Iterator[None]:
+    """Make ``folder``; if the block fails, remove it again, with the parents that were made."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if missing:
+            shutil.rmtree(missing[-1])
+        raise
+
+
+def begin(folder: Path, config: DictConfig, afresh: bool) -> None:
+    """Write ``config.yaml``; starting afresh, drop what an earlier run would go on from."""
+    if afresh:
+        for name in ("checkpoints/last.ckpt", "metrics.csv", "metrics.json"):
+            (folder / name).unlink(missing_ok=True)
+    with atomic_path(folder / "config.yaml") as path:
+        OmegaConf.save(config, path)
+
+
+def results(folder: Path) -> str:
+    """Where to look, one line each."""
+    found = [name for name in RESULTS if (folder / name).exists()]
+    return "\n".join(f"  {name.partition('.')[0]:8s} {folder / name}" for name in found)

@@ -1,0 +1,88 @@
+"""What an earlier run in the same folder means for a new one."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cryoem.errors import InputError
+
+# What may change between two parts of one run: how long, where and how fast, not what.
+FREE = (
+    "resume",
+    "name",
+    "output_dir",
+    "logger",
+    "callbacks",
+    "data.num_workers",
+    "data.placement",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.default_root_dir",
+    "trainer.enable_progress_bar",
+    "trainer.max_epochs",
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins: afresh, from a checkpoint of its own, or not at all."""
+
+    checkpoint: Path | None = None
+    finished: bool = False
+
+
+def plan(config: DictConfig) -> Start:
+    """Decide how to begin in ``config.output_dir``; reads, never writes.
+
+    Raises
+    ------
+    InputError
+        If ``resume=must`` and there is nothing, or the earlier run was another experiment.
+    """
+    folder = Path(config.output_dir)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if config.resume == "never":
+        return Start()
+    if not checkpoint.is_file():
+        if config.resume == "must":
+            raise InputError(
+                f"resume=must: there is no {checkpoint}.\n"
+                "Check name= or output_dir=, or drop resume=must"
+            )
+        return Start()
+    _refuse_another_experiment(config, folder)
+    return Start(checkpoint, finished_epochs(folder) >= config.trainer.max_epochs)
+
+
+def finished_epochs(folder: Path) -> int:
+    """Epochs of the run that ended properly in ``folder``; 0 if none did."""
+    file = folder / "metrics.json"
+    return int(json.loads(file.read_text())["epochs"]) if file.is_file() else 0
+
+
+def _refuse_another_experiment(config: DictConfig, folder: Path) -> None:
+    file = folder / "config.yaml"
+    way_out = "Choose another name=, or resume=never to start over in this folder"
+    if not file.is_file():
+        raise InputError(f"{folder} holds a checkpoint but no config.yaml.\n{way_out}")
+    old, new = (_flat(OmegaConf.to_container(c)) for c in (OmegaConf.load(file), config))
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key) and not _is_free(key):
+            raise InputError(
+                f"{folder} is a run with {key}={old.get(key)}, not {new.get(key)}.\n{way_out}"
+            )
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    if not isinstance(node, dict):
+        return {prefix: node}
+    pairs = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items())
+    return {key: value for part in pairs for key, value in part.items()}
