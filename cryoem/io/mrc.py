@@ -7,6 +7,7 @@ MRC2014, Cheng et al., J. Struct. Biol. 192, 146 (2015). Only the header is read
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from cryoem.errors import InputError
 
 HEADER_BYTES = 1024
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-_LITTLE_STAMP, _BIG_STAMP = 0x44, 0x11
+ByteOrder = Literal["<", ">"]
+_BIG_STAMP = 0x11  # the first byte; 0x44 is little-endian
 _SANE_SIDE = 1 << 20
 
 
@@ -99,11 +101,11 @@ def _parse(path: Path, raw: bytes) -> MrcHeader:
     )
 
 
-def _byte_order(path: Path, raw: bytes) -> str:
+def _byte_order(path: Path, raw: bytes) -> ByteOrder:
     """Trust the machine stamp if the numbers agree, else whichever order gives sane numbers."""
-    stamped = {_LITTLE_STAMP: "<", _BIG_STAMP: ">"}.get(raw[212], "<")
-    other = ">" if stamped == "<" else "<"
-    for order in (stamped, other):
+    stamped: ByteOrder = ">" if raw[212] == _BIG_STAMP else "<"
+    orders: tuple[ByteOrder, ByteOrder] = (stamped, ">" if stamped == "<" else "<")
+    for order in orders:
         nx, ny, nz, mode = struct.unpack(order + "4i", raw[:16])
         if all(0 < n <= _SANE_SIDE for n in (nx, ny)) and nz > 0 and 0 <= mode < 256:
             return order

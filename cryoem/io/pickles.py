@@ -5,6 +5,8 @@ it is refused before it is imported. We write none.
 """
 
 import pickle
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,19 +14,21 @@ import numpy as np
 
 from cryoem.errors import InputError
 
-try:  # numpy 2 moved it; pickles of either age name either place
-    from numpy._core import multiarray, numeric
-except ImportError:
-    from numpy.core import multiarray, numeric  # type: ignore[no-redef]
-
-_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+# numpy 2 moved its core; pickles of either age name either place.
+_CORE = next(name for name in ("numpy._core", "numpy.core") if find_spec(name))
+_MULTIARRAY, _NUMERIC = (import_module(f"{_CORE}.{name}") for name in ("multiarray", "numeric"))
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    ("numpy.core.numeric", "_frombuffer"): numeric._frombuffer,
-    ("numpy._core.numeric", "_frombuffer"): numeric._frombuffer,
-    **{(module, "_reconstruct"): multiarray._reconstruct for module in _ARRAY_MODULES},
-    **{(module, "scalar"): multiarray.scalar for module in _ARRAY_MODULES},
+    **{
+        (f"{core}.{module.__name__.rpartition('.')[2]}", name): getattr(module, name)
+        for core in ("numpy.core", "numpy._core")
+        for module, name in (
+            (_MULTIARRAY, "_reconstruct"),
+            (_MULTIARRAY, "scalar"),
+            (_NUMERIC, "_frombuffer"),
+        )
+    },
     **{
         (module, name): kind
         for module in ("builtins", "__builtin__")

@@ -7,6 +7,7 @@ call. On a cold 2 GB stack this is five times as fast as a memory map, which fau
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -108,6 +109,6 @@ def _runs(stack: np.ndarray, frame: np.ndarray) -> Iterator[tuple[int, int]]:
     """Bounds of stretches of consecutive frames of one stack, in sorted arrays."""
     breaks = np.flatnonzero((np.diff(stack) != 0) | (np.diff(frame) != 1)) + 1
     bounds = [0, *breaks.tolist(), len(stack)]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         if stop > start:
             yield start, stop

@@ -11,7 +11,7 @@ too few or too many values, a repeated label.
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +19,12 @@ import numpy as np
 import pandas as pd
 
 from cryoem.errors import InputError
+from cryoem.io.star_words import count_words, is_plain, quoted, raw_words, words
 
 _FIRST_BLOCK = re.compile(rb"[ \t]*(data_\S*)[ \t]*(?=\n|#|\Z)")
 _NEXT_BLOCK = re.compile(rb"\n" + _FIRST_BLOCK.pattern)  # a literal start is ten times as fast as ^
 _LOOP = re.compile(rb"[ \t]*loop_[ \t]*(?:#.*)?")
 _LABEL = re.compile(rb"[ \t]*(_\S+)(.*)")
-_TOKEN = re.compile(r'"(.*?)"(?=\s|$)|\'(.*?)\'(?=\s|$)|(\S+)', re.ASCII)
-_CHUNK = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -40,58 +39,69 @@ class StarBlock:
     labels: tuple[str, ...]
     body: bytes
     first_line: int
+    n_rows: int
 
     def __contains__(self, label: str) -> bool:
         return label in self.labels
 
+    def read(self, numbers: Sequence[str] = (), text: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Return columns, float64 or arrays of ``str`` objects, in one pass over the rows.
+
+        Raises
+        ------
+        InputError
+            If a value is not a number where one is needed; its line is named.
+        """
+        kinds = dict.fromkeys(numbers, "float64") | dict.fromkeys(text, "str")
+        try:
+            frame = self._parse(kinds)
+        except ValueError:  # says neither which column nor which line
+            return self.read(text=text) | {label: self._read_slowly(label) for label in numbers}
+        return {
+            label: frame[label].to_numpy(dtype=object if kind == "str" else None)
+            for label, kind in kinds.items()
+        }
+
     def numbers(self, label: str) -> np.ndarray:
         """Return one column as float64."""
-        try:
-            return self._columns([label], "float64")[label].to_numpy()
-        except ValueError:
-            return self._numbers_one_by_one(label)
+        return self.read(numbers=[label])[label]
 
     def text(self, label: str) -> np.ndarray:
         """Return one column as an array of ``str`` objects."""
-        return self._columns([label], "str")[label].to_numpy(dtype=object)
+        return self.read(text=[label])[label]
 
-    def table(self) -> pd.DataFrame:
-        """Return all columns as text, labels as column names."""
-        return self._columns(list(self.labels), "str")
-
-    def numeric_table(self, labels: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return several columns as float64 in one pass over the text."""
-        try:
-            frame = self._columns(list(labels), "float64")
-        except ValueError:
-            return {label: self._numbers_one_by_one(label) for label in labels}
-        return {label: frame[label].to_numpy() for label in labels}
+    def raw_rows(self, rows: Iterable[int]) -> Iterator[list[bytes]]:
+        """Words of the given rows as they are written, quotes included."""
+        split = bytes.split if is_plain(self.body) else raw_words
+        listed = [line for line in self.body.split(b"\n") if split(line)]
+        for row in rows:
+            yield split(listed[row])
 
     def line_of(self, row: int) -> int:
         """Line of the file on which row ``row`` (from 0) stands."""
-        counts = _tokens_per_line(self.body)
+        counts = count_words(self.body)
         return self.first_line + int(np.flatnonzero(counts)[row])
 
-    def _columns(self, labels: list[str], kind: str) -> pd.DataFrame:
-        if _needs_tokenizer(self.body):
-            rows = [
-                _tokens(line) for line in self.body.decode(errors="surrogateescape").split("\n")
-            ]
-            frame = pd.DataFrame([row for row in rows if row], columns=list(self.labels), dtype=str)
-            return frame[labels].astype(kind)
+    def _parse(self, kinds: dict[str, str]) -> pd.DataFrame:
+        labels = list(kinds)
+        if not labels:
+            return pd.DataFrame(index=range(self.n_rows))
+        if not is_plain(self.body):
+            rows = [row for line in self.body.split(b"\n") if (row := words(line))]
+            return pd.DataFrame(rows, columns=list(self.labels), dtype=str)[labels].astype(kinds)
         return pd.read_csv(
             io.BytesIO(self.body),
             sep=r"\s+",
             header=None,
             names=list(self.labels),
             usecols=labels,
-            dtype=dict.fromkeys(labels, kind),
+            dtype=kinds,
             quoting=csv.QUOTE_NONE,
             na_filter=False,
             encoding_errors="surrogateescape",
         )[labels]
 
-    def _numbers_one_by_one(self, label: str) -> np.ndarray:
+    def _read_slowly(self, label: str) -> np.ndarray:
         values = self.text(label)
         numbers = np.empty(len(values))
         for row, value in enumerate(values):
@@ -158,14 +168,17 @@ def _parse_block(path: Path, name: str, content: bytes, start: int, end: int) ->
     if not labels:
         return []
     first_line = content.count(b"\n", 0, position) + 1
-    body = _strip_trailing_comments(content[position:end]) if is_loop else _quote(values)
-    block = StarBlock(path, name, tuple(labels), body, first_line)
-    _check_block(block)
-    return [block] if block.body else []
+    body = _quote(values)
+    if is_loop:
+        body = content[position : _end_of_rows(content, position, end)]
+    counts = count_words(body)
+    _check_block(path, name, labels, counts, first_line)
+    n_rows = int((counts > 0).sum())
+    return [StarBlock(path, name, tuple(labels), body, first_line, n_rows)] if n_rows else []
 
 
 def _pair_value(path: Path, content: bytes, position: int, label: re.Match[bytes]) -> list[str]:
-    tokens = _tokens(label[2].decode(errors="surrogateescape"))
+    tokens = words(label[2])
     if len(tokens) != 1:
         line = content.count(b"\n", 0, position) + 1
         raise InputError(
@@ -179,73 +192,26 @@ def _quote(values: list[str]) -> bytes:
     return " ".join(quoted(value) for value in values).encode(errors="surrogateescape")
 
 
-def quoted(value: str) -> str:
-    """Return a value as it must be written: quoted if it is empty or holds blanks."""
-    if re.fullmatch(r"(?![\"'#_]|data_|loop_)\S+", value, re.ASCII):
-        return value
-    return f"'{value}'" if '"' in value else f'"{value}"'
+def _end_of_rows(content: bytes, start: int, end: int) -> int:
+    """Step back over blank and comment lines, such as the version of the next block."""
+    while end > start:
+        last = max(content.rfind(b"\n", start, end), start)
+        line = content[last:end].strip()
+        if line and not line.startswith(b"#"):
+            break
+        end = last
+    return end
 
 
-def _strip_trailing_comments(body: bytes) -> bytes:
-    """Drop blank and comment lines at the end, such as the next block's version."""
-    body = body.rstrip()
-    while True:
-        last = body.rfind(b"\n") + 1
-        if not body[last:].lstrip().startswith(b"#"):
-            return body
-        body = body[:last].rstrip()
-
-
-def _check_block(block: StarBlock) -> None:
-    repeated = {label for label in block.labels if block.labels.count(label) > 1}
+def _check_block(path: Path, name: str, labels: list[str], counts: np.ndarray, line: int) -> None:
+    repeated = {label for label in labels if labels.count(label) > 1}
     if repeated:
         raise InputError(
-            f"{block.path}: block data_{block.name} has the column {min(repeated)} twice; "
-            "remove one"
+            f"{path}: block data_{name} has the column {min(repeated)} twice; remove one"
         )
-    if _needs_tokenizer(block.body):
-        lines = block.body.decode(errors="surrogateescape").split("\n")
-        counts = np.array([len(_tokens(line)) for line in lines])
-    else:
-        counts = _tokens_per_line(block.body)
-    ragged = np.flatnonzero((counts != len(block.labels)) & (counts > 0))
+    ragged = np.flatnonzero((counts != len(labels)) & (counts > 0))
     if ragged.size:
         raise InputError(
-            f"{block.path}: line {block.first_line + ragged[0]} has {counts[ragged[0]]} values, "
-            f"block data_{block.name} has {len(block.labels)} columns; correct the line or leave "
-            "it out"
+            f"{path}: line {line + ragged[0]} has {counts[ragged[0]]} values, block data_{name} "
+            f"has {len(labels)} columns; correct the line or leave it out"
         )
-
-
-def _needs_tokenizer(body: bytes) -> bool:
-    """Whether a quote or a comment begins somewhere, or a blank that is not one for pandas."""
-    special = any(mark in body for mark in (b'"', b"'", b"#", b"\x0b", b"\x0c"))
-    return special and re.search(rb"(?:^|\s)[\"'#]|[\x0b\x0c]", body) is not None
-
-
-def _tokens(line: str) -> list[str]:
-    tokens = []
-    for match in _TOKEN.finditer(line):
-        if match[3] is not None and match[3].startswith("#"):
-            break
-        tokens.append(next(group for group in match.groups() if group is not None))
-    return tokens
-
-
-def _tokens_per_line(body: bytes) -> np.ndarray:
-    """Count the words on each line, a few megabytes at a time."""
-    counts = []
-    position = 0
-    while position < len(body):
-        cut = body.find(b"\n", position + _CHUNK)
-        stop = len(body) if cut < 0 else cut + 1
-        text = np.frombuffer(body, np.uint8, stop - position, position)
-        blank = (text == 32) | (text == 9) | (text == 10)
-        starts = ~blank
-        starts[1:] &= blank[:-1]
-        ends = np.flatnonzero(text == 10)
-        bounds = np.searchsorted(np.flatnonzero(starts), ends)
-        last = [] if text[-1] == 10 else [int(starts.sum())]
-        counts.append(np.diff(np.concatenate([[0], bounds, last]).astype(np.int64)))
-        position = stop
-    return np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)

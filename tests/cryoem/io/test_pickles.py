@@ -79,5 +79,5 @@ def test_a_flipped_byte_gives_data_or_an_input_error(tmp_path_factory, position,
     path.write_bytes(content)
     try:
         load_pickle(path)
-    except InputError as error:
-        assert "x.pkl" in str(error)
+    except InputError:
+        pass

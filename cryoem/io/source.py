@@ -1,0 +1,129 @@
+"""Random access to the images of a particle file: headers when it is opened, pixels on demand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from cryoem.errors import InputError
+from cryoem.geometry import ImageGeometry
+from cryoem.io.mrc import read_mrc_header
+from cryoem.io.stack_reader import StackReader
+from cryoem.io.table import ParticleTable, read_table
+
+_SCAN = 256
+
+
+@runtime_checkable
+class ParticleSource(Protocol):
+    """Raw images by their row in ``table``. It knows nothing of signs, windows or Fourier space."""
+
+    @property
+    def table(self) -> ParticleTable:
+        """What is known of each particle."""
+        ...
+
+    @property
+    def geometry(self) -> ImageGeometry:
+        """Sampling of the images."""
+        ...
+
+    def read(self, index: Int64[Tensor, " batch"]) -> Float[Tensor, "batch side side"]:
+        """Return the images at these rows of the table, float32 on the CPU, in this order."""
+        ...
+
+
+@dataclass(frozen=True)
+class StackSource:
+    """Images in MRC stacks. It can be sent to worker processes; use one per thread."""
+
+    table: ParticleTable
+    geometry: ImageGeometry
+    reader: StackReader
+
+    def read(self, index: Int64[Tensor, " batch"]) -> Float[Tensor, "batch side side"]:
+        """Return the images at these rows of the table, float32 on the CPU, in this order."""
+        rows = index.numpy()
+        return torch.from_numpy(self.reader.read(self.table.stack[rows], self.table.frame[rows]))
+
+
+def open_particles(
+    path: str | Path,
+    *,
+    root: str | Path | None = None,
+    passthrough: str | Path | None = None,
+    poses: str | Path | None = None,
+    ctf: str | Path | None = None,
+    select: str | Path | None = None,
+    pixel_size_angstrom: float | None = None,
+) -> ParticleSource:
+    """Open a particle file; only headers are read.
+
+    The parameters are those of :func:`cryoem.io.table.read_table`.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged or unusable; the message says which and what to do.
+    """
+    table = read_table(
+        path,
+        root=root,
+        passthrough=passthrough,
+        poses=poses,
+        ctf=ctf,
+        select=select,
+        pixel_size_angstrom=pixel_size_angstrom,
+        need_images=True,
+    )
+    if table.box_size % 2:
+        raise InputError(
+            f"{table.stacks[0]}: box size must be even, got {table.box_size}; crop or pad by one"
+        )
+    if table.box_size < 8:
+        raise InputError(f"{table.stacks[0]}: box size must be at least 8, got {table.box_size}")
+    geometry = ImageGeometry(len(table), table.box_size, _common(table.pixel_size_angstrom))
+    reader = StackReader([read_mrc_header(stack) for stack in table.stacks])
+    return StackSource(table, geometry, reader)
+
+
+def _common(pixel_sizes: np.ndarray) -> float:
+    """Most frequent pixel size: the volume gets that of most of its particles."""
+    values, counts = np.unique(pixel_sizes, return_counts=True)
+    return float(values[np.argmax(counts)])
+
+
+def find_bad_images(source: ParticleSource, max_images: int | None = None) -> list[tuple[int, str]]:
+    """Look for images that would spoil a run: not finite, or the same value everywhere.
+
+    Parameters
+    ----------
+    source
+        Where the images come from.
+    max_images
+        Look at this many, evenly spread; None for all.
+
+    Returns
+    -------
+    list of (row, reason)
+        Rows of the particle file, from 0 and before any selection.
+    """
+    n = len(source.table)
+    count = n if max_images is None else min(n, max_images)
+    rows = np.unique(np.linspace(0, n - 1, count).round().astype(np.int64))
+    bad: list[tuple[int, str]] = []
+    for start in range(0, len(rows), _SCAN):
+        block = rows[start : start + _SCAN]
+        images = source.read(torch.from_numpy(block)).flatten(1)
+        finite = images.isfinite().all(dim=1).tolist()
+        flat = (images == images[:, :1]).all(dim=1).tolist()
+        for row, is_finite, is_flat in zip(source.table.row[block], finite, flat, strict=True):
+            if not is_finite:
+                bad.append((int(row), "has pixels that are not finite (NaN or infinity)"))
+            elif is_flat:
+                bad.append((int(row), "has the same value in every pixel"))
+    return bad
