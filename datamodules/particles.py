@@ -1,14 +1,39 @@
 """A particle file as a stream of batches that are ready for the model."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from cryoem.batch import Pose
+from cryoem.batch import ParticleBatch, Pose, RawBatch
+from cryoem.errors import InputError
+from cryoem.fourier import fourier_crop
 from cryoem.geometry import ImageGeometry
-from cryoem.preprocess import Normalisation, Preprocess
+from cryoem.io.mrc import read_mrc_header
+from cryoem.io.source import ParticleSource, open_particles
+from cryoem.io.table import ParticleTable
+from cryoem.lattice import FourierLattice
+from cryoem.preprocess import Normalisation, Preprocess, estimate_noise
+from cryoem.sign import decide_sign
+from cryoem.spectrum import signal_amplitude
+from datamodules.dataset import ImageStore, ParticleDataset, check_finite, check_varied
+from datamodules.loader import ResumableLoader
+from datamodules.order import FileOrder, RankBatches, ShuffledOrder
+from datamodules.placement import (
+    ImagesInMemory,
+    choose_placement,
+    free_memory_bytes,
+    load_images,
+)
+
+log = logging.getLogger(__name__)
+SIGNS = {"light": 1, "dark": -1}
+SAMPLE = 1000  # images, of which noise and signal are measured
+STREAM_WORKERS = 2
 
 
 class ParticleDataModule(pl.LightningDataModule):
@@ -46,10 +71,12 @@ class ParticleDataModule(pl.LightningDataModule):
 
     ``source``, ``table``
         What :func:`cryoem.io.open_particles` returned and its ``.table``.
-    ``geometry``
-        Of the training box (after the crop).
+    ``geometry``, ``lattice``
+        Of the training box (after the crop), up to Nyquist.
     ``pose``
         All poses, shifts in pixels of the training box; None if the files hold none.
+    ``half``
+        Half-set of each particle: the file's, or every other row.
     ``normalisation``, ``preprocess``
         What turns the file's images into model input; ``data_scale`` is its factor, positive:
         volumes in units of the file are the model's divided by it.
@@ -59,8 +86,12 @@ class ParticleDataModule(pl.LightningDataModule):
         Folder of the ground truth, None for real data.
     """
 
+    source: ParticleSource
+    table: ParticleTable
     geometry: ImageGeometry
+    lattice: FourierLattice
     pose: Pose | None
+    half: Int64[Tensor, " particle"]
     normalisation: Normalisation
     preprocess: Preprocess
     data_scale: float
@@ -82,13 +113,167 @@ class ParticleDataModule(pl.LightningDataModule):
         batch_size: int = 64,
         num_workers: int | None = None,
         pixel_size: float | None = None,
-        window: tuple[float, float] | None = (0.85, 0.99),
+        window: Sequence[float] | None = (0.85, 0.99),
         seed: int = 0,
         halves: bool = True,
     ) -> None:
         super().__init__()
-        raise NotImplementedError
+        self.particles = Path(particles)
+        self.files = {"root": root, "passthrough": passthrough, "poses": poses, "ctf": ctf}
+        self.select = select
+        self.pixel_size = pixel_size
+        self.box_size = box_size
+        self.sign = sign
+        self.placement = placement
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.window = None if window is None else (float(window[0]), float(window[1]))
+        self.seed = seed
+        self.halves = halves
+        self._images: ImageStore | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the file, decide the sign, measure the normalisation and the amplitude, load."""
-        raise NotImplementedError
+        """Open the file, decide the sign, measure noise and signal, load what is to be loaded.
+
+        Raises
+        ------
+        InputError
+            If anything about the files is wrong.
+        """
+        if self._images is not None:
+            return
+        self._check_settings()
+        self.source = open_particles(
+            self.particles, select=self.select, pixel_size_angstrom=self.pixel_size, **self.files
+        )
+        self.table = self.source.table
+        self._crop()
+        self.half = _half_sets(self.table)
+        sample = self._sample()
+        sign = SIGNS.get(self.sign) or self._sign_by_experiment()
+        mean, noise = estimate_noise(sample.images)
+        self.normalisation = Normalisation(mean, noise, sign)
+        source_box = self.source.geometry.box_size
+        self.preprocess = Preprocess(source_box, self.lattice, self.normalisation, self.window)
+        self.data_scale = abs(self.preprocess.scale)
+        self.amplitude = signal_amplitude(self.preprocess(sample), self.lattice)
+        self._images = self._place()
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled batches, this rank's part of each."""
+        order = ShuffledOrder(self.half, self.seed)
+        return self._loader(order, self.half if self.halves else None)
+
+    def predict_dataloader(self) -> ResumableLoader:
+        """All particles once, in the order of the file, this rank's part of each batch."""
+        return self._loader(FileOrder(len(self.table)), None)
+
+    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> ParticleBatch:
+        """Window, normalise and transform, on the device."""
+        return self.preprocess.to(batch.index.device)(batch)
+
+    def _crop(self) -> None:
+        """Geometry of the training box, and poses in its pixels."""
+        given = self.source.geometry
+        side = given.box_size if self.box_size is None else self.box_size
+        if side % 2 or not 8 <= side <= given.box_size:
+            raise InputError(
+                f"data.box_size={side} must be even and between 8 and {given.box_size}, "
+                f"the size of the images of {self.particles}"
+            )
+        binning = given.box_size / side
+        self.geometry = ImageGeometry(given.n_particles, side, given.pixel_size_angstrom * binning)
+        self.lattice = FourierLattice(side)
+        pose = self.table.pose
+        self.pose = None if pose is None else Pose(pose.rotation, pose.shift / binning)
+
+    def _sample(self) -> RawBatch:
+        """At most :data:`SAMPLE` images at even strides, cropped."""
+        n = len(self.table)
+        index = torch.linspace(0, n - 1, min(n, SAMPLE)).round().long()
+        images = []
+        for part in index.split(100):
+            block = self.source.read(part)
+            check_finite(block, part, self.table)
+            check_varied(block, part, self.table)
+            images.append(fourier_crop(block, self.geometry.box_size))
+        ctf = self.table.ctf
+        return RawBatch(
+            index=index,
+            images=torch.cat(images),
+            pixel_size_angstrom=torch.from_numpy(self.table.pixel_size_angstrom).float()[index],
+            ctf=None if ctf is None else ctf[index],
+        )
+
+    def _sign_by_experiment(self) -> int:
+        if self.table.pose is None:
+            raise InputError(
+                f"data.sign=auto needs poses, and {self.particles} holds none; "
+                "say data.sign=light (RELION) or data.sign=dark (cryoSPARC)"
+            )
+        evidence = decide_sign(self.source, self.table.pose)
+        log.info("data.sign=auto: %s", evidence)
+        return evidence.sign
+
+    def _place(self) -> ImageStore:
+        dtype = _stored_dtype(self.source)
+        side = self.geometry.box_size
+        needed = len(self.table) * side * side * dtype.itemsize
+        self.placement = choose_placement(self.placement, needed, free_memory_bytes())
+        if self.placement == "stream":
+            return self.source
+        return load_images(self.source, side, dtype)
+
+    def _loader(
+        self, order: ShuffledOrder | FileOrder, half: Int64[Tensor, " particle"] | None
+    ) -> ResumableLoader:
+        if self._images is None:
+            raise RuntimeError("setup() comes first")
+        rank, world = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        )
+        if self.batch_size % world:
+            raise InputError(
+                f"data.batch_size={self.batch_size} is shared by {world} devices; "
+                f"take a multiple of {world}"
+            )
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if self.placement == "gpu" and isinstance(self._images, ImagesInMemory):
+            self._images.images = self._images.images.to(device)
+        return ResumableLoader(
+            ParticleDataset(self._images, self.table, half),
+            RankBatches(order, self.batch_size, rank, world),
+            num_workers=self._workers(),
+            pin_memory=device.type == "cuda" and self.placement != "gpu",
+        )
+
+    def _workers(self) -> int:
+        if self.placement == "gpu":
+            return 0
+        if self.num_workers is None:
+            return STREAM_WORKERS if self.placement == "stream" else 0
+        return self.num_workers
+
+    def _check_settings(self) -> None:
+        if self.sign not in ("auto", *SIGNS):
+            raise InputError(f"data.sign={self.sign} is not one of auto, dark, light")
+        if self.batch_size < 1:
+            raise InputError(f"data.batch_size={self.batch_size} must be at least 1")
+        if self.window is not None and not 0 < self.window[0] < self.window[1]:
+            raise InputError(
+                f"data.window={list(self.window)} must be an inner and a larger outer radius"
+            )
+
+
+def _half_sets(table: ParticleTable) -> Int64[Tensor, " particle"]:
+    if table.half is not None:
+        return torch.from_numpy(table.half).long()
+    return torch.arange(len(table)) % 2
+
+
+def _stored_dtype(source: ParticleSource) -> torch.dtype:
+    """float16 where the file has it, so that it takes no more memory than disk; else float32."""
+    header = read_mrc_header(source.table.stacks[0])
+    return (
+        torch.float16 if header.dtype.itemsize == 2 and header.dtype.kind == "f" else torch.float32
+    )

@@ -2,21 +2,41 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
 
 import pytorch_lightning as pl
+import torch
 from jaxtyping import Float
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 
 from cryoem.batch import ParticleBatch
+from cryoem.checkpoint import KEY, describe, plain, read_checkpoint
 from cryoem.decoders.base import Decoder
+from cryoem.errors import InputError
+from cryoem.forward_model import ForwardModel
 from cryoem.geometry import ImageGeometry
+from cryoem.lattice import FourierLattice
 from cryoem.poses.base import PoseProvider
-from lightning_modules.optim import adam
+from cryoem.poses.rows import RowTable
+from lightning_modules.optim import adam, warmup_cosine
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """What is minimised, per image and in nats: ``error + beta * kl``."""
+
+    error: Float[Tensor, " batch"]
+    kl: Float[Tensor, " batch"] | None = None
+    beta: float = 0.0
 
 
 class Reconstruction(pl.LightningModule, ABC):
     """One or more decoders fitted to particle images.
+
+    The loss is the mean over images of :class:`LossTerms`, divided by the number of frequencies:
+    1 for a perfect volume without a latent.
 
     Parameters
     ----------
@@ -34,6 +54,8 @@ class Reconstruction(pl.LightningModule, ABC):
     warmup_fraction, final_fraction
         The learning rate rises linearly over this fraction of all steps, then falls as a cosine to
         this fraction of its value.
+    latent_dim, n_decoders
+        Set by the concrete class.
 
     Attributes
     ----------
@@ -42,7 +64,7 @@ class Reconstruction(pl.LightningModule, ABC):
         after building.
     """
 
-    config: dict[str, Any]
+    kind: str
 
     def __init__(
         self,
@@ -56,10 +78,142 @@ class Reconstruction(pl.LightningModule, ABC):
         amplitude: Float[Tensor, " shell"] | None = None,
         warmup_fraction: float = 0.02,
         final_fraction: float = 0.05,
+        latent_dim: int = 0,
+        n_decoders: int = 1,
     ) -> None:
         super().__init__()
-        raise NotImplementedError
+        self.geometry = geometry
+        self.data_scale = data_scale
+        self.latent_dim = latent_dim
+        self.lattice = FourierLattice(geometry.box_size, radius)
+        self.poses = poses
+        models = []
+        for _ in range(n_decoders):
+            network = decoder(box_size=geometry.box_size, latent_dim=latent_dim)
+            _set_amplitude(network, amplitude)
+            models.append(ForwardModel(network, self.lattice, geometry.pixel_size_angstrom))
+        self.forward_models = nn.ModuleList(models)
+        self.optimizer = optimizer
+        self.schedule = (warmup_fraction, final_fraction)
+        self.decoder_recipe = describe(decoder)
+        self.encoder_recipe: dict[str, Any] | None = None
+        self.config: dict[str, Any] = {}
+
+    @property
+    def decoders(self) -> list[Decoder]:
+        """One network, or one per half-set."""
+        return [self.forward_model(i).decoder for i in range(len(self.forward_models))]
+
+    def forward_model(self, i: int = 0) -> ForwardModel:
+        """Image formation with the decoder number ``i``."""
+        return cast(ForwardModel, self.forward_models[i])
 
     @abstractmethod
-    def loss_terms(self, batch: ParticleBatch) -> dict[str, Tensor]:
-        """Terms per image of the batch."""
+    def loss_terms(self, batch: ParticleBatch) -> LossTerms:
+        """Compare a batch with what the model predicts for it."""
+
+    def float32(self) -> torch.autocast:
+        """Context in which autocast is off: coordinates, CTF and loss need their digits."""
+        return torch.autocast(self.device.type, enabled=False)
+
+    def training_step(self, batch: ParticleBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Mean loss of a batch, and what it is made of."""
+        terms = self.loss_terms(batch)
+        total = terms.error if terms.kl is None else terms.error + terms.beta * terms.kl
+        values = {
+            "loss": total.mean() / self.lattice.n_freqs,
+            "error": terms.error.detach().mean() / self.lattice.n_freqs,
+        }
+        if terms.kl is not None:
+            values["kl"] = terms.kl.detach().mean()
+        logged = {f"train/{name}": value.detach() for name, value in values.items()}
+        self.log_dict(logged, batch_size=len(batch))
+        return values
+
+    def configure_optimizers(self) -> Any:
+        """The given optimiser, with the learning rate following the schedule step by step."""
+        optimizer = self.optimizer(self.parameters())
+        scheduler = optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor())
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_train_start(self) -> None:
+        """Tell the schedules where we are; after resuming this need not be the start."""
+        self._factor = self._learning_rate_factor()
+        self.poses.begin_epoch(self.current_epoch)
+
+    def on_train_epoch_start(self) -> None:
+        """Tell the poses which epoch it is."""
+        self.poses.begin_epoch(self.current_epoch)
+
+    def on_after_backward(self) -> None:
+        """Step the per-particle tables, which no optimiser knows."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        # asked of the scaler as a tensor: its number would make the host wait for the device
+        scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
+        factor = self._factor(self.global_step)
+        for table in self.row_tables():
+            table.apply_gradients(scale, factor)
+
+    def on_train_epoch_end(self) -> None:
+        """Make the tables of all ranks equal."""
+        self.merge_tables()
+
+    def row_tables(self) -> list[RowTable]:
+        """Tables of poses and latents that learn."""
+        return [module for module in self.modules() if isinstance(module, RowTable)]
+
+    def merge_tables(self) -> None:
+        """Exchange the rows that each rank has stepped; call it on every rank."""
+        if self.trainer.world_size > 1:
+            for table in self.row_tables():
+                table.merge(self.all_gather)  # type: ignore[arg-type]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what :func:`cryoem.checkpoint.load_run` needs to rebuild the networks."""
+        pose = self.poses.table()
+        checkpoint[KEY] = {
+            "kind": self.kind,
+            "geometry": asdict(self.geometry),
+            "data_scale": self.data_scale,
+            "radius": self.lattice.radius,
+            "latent_dim": self.latent_dim,
+            "n_decoders": len(self.forward_models),
+            "decoder": self.decoder_recipe,
+            "encoder": self.encoder_recipe,
+            "pose": {"rotation": pose.rotation, "shift": pose.shift},
+            "config": plain(self.config),
+        }
+
+    def start_from(self, path: str | Path) -> None:
+        """Take the networks' weights, and nothing else, from another run's checkpoint.
+
+        Raises
+        ------
+        InputError
+            If they do not fit these networks.
+        """
+        weights = read_checkpoint(path)["state_dict"]
+        networks = {key: value for key, value in weights.items() if not key.startswith("poses.")}
+        own = {key for key in self.state_dict() if not key.startswith("poses.")}
+        try:
+            self.load_state_dict(networks, strict=False)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(f"{path}: weights do not fit this model: {reason}") from None
+        if own != set(networks):
+            name = sorted(own ^ set(networks))[0]
+            raise InputError(f"{path}: weights do not fit this model, which differs in {name}")
+
+    def _learning_rate_factor(self) -> Callable[[int], float]:
+        total = float(self.trainer.estimated_stepping_batches)
+        warmup, final = self.schedule
+        return lambda step: warmup_cosine(step, total, warmup, final)
+
+
+def _set_amplitude(decoder: Any, amplitude: Tensor | None) -> None:
+    buffer = dict(decoder.named_buffers()).get("amplitude")
+    if amplitude is not None and buffer is not None:
+        buffer.copy_(amplitude)

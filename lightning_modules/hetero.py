@@ -3,17 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+import torch
 
 from cryoem.batch import ParticleBatch
-from cryoem.encoders.base import Encoder
+from cryoem.checkpoint import describe
+from cryoem.encoders.base import Encoder, EncoderView, LatentGaussian
 from cryoem.geometry import ImageGeometry
+from cryoem.losses import squared_error
 from cryoem.poses.base import PoseProvider
-from lightning_modules.base import Reconstruction
+from lightning_modules.base import LossTerms, Reconstruction
 
 
 class HeteroReconstruction(Reconstruction):
-    """Heterogeneous reconstruction.
+    """Heterogeneous reconstruction: a variational autoencoder with a known imaging model.
 
     Parameters
     ----------
@@ -30,6 +32,8 @@ class HeteroReconstruction(Reconstruction):
         Beta rises linearly from 0 over this many epochs.
     """
 
+    kind = "hetero"
+
     def __init__(
         self,
         geometry: ImageGeometry,
@@ -42,9 +46,47 @@ class HeteroReconstruction(Reconstruction):
         beta_warmup_epochs: float = 0.0,
         **options: Any,
     ) -> None:
-        super().__init__(geometry, poses, data_scale, **options)
-        raise NotImplementedError
+        super().__init__(geometry, poses, data_scale, latent_dim=latent_dim, **options)
+        self.encoder = encoder(
+            lattice=self.lattice, latent_dim=latent_dim, n_particles=geometry.n_particles
+        )
+        self.encoder_recipe = describe(encoder)
+        self.beta = beta
+        self.beta_warmup_epochs = beta_warmup_epochs
 
-    def loss_terms(self, batch: ParticleBatch) -> dict[str, Tensor]:
-        """The negative evidence lower bound."""
-        raise NotImplementedError
+    def loss_terms(self, batch: ParticleBatch) -> LossTerms:
+        """The negative evidence lower bound, up to a constant."""
+        view = self.view(batch)
+        posterior = self.encoder(_without_gradient(view))
+        slices = self.forward_model().decoder(view.coordinates, posterior.sample())
+        with self.float32():
+            error = squared_error(view.transfer * slices, view.observed)
+            return LossTerms(error=error, kl=posterior.kl(), beta=self._current_beta())
+
+    def view(self, batch: ParticleBatch) -> EncoderView:
+        """Images centred, with their CTF and the place of their slice in the volume."""
+        model = self.forward_model()
+        with self.float32():
+            pose = self.poses(batch.index)
+            return EncoderView(
+                index=batch.index,
+                observed=model.observed(batch, pose.shift),
+                transfer=model.transfer(batch),
+                coordinates=model.coordinates(pose.rotation, batch.pixel_size_angstrom),
+            )
+
+    @torch.no_grad()
+    def posterior(self, batch: ParticleBatch) -> LatentGaussian:
+        """Distribution of the latents of a batch."""
+        return self.encoder(self.view(batch))
+
+    def _current_beta(self) -> float:
+        if not self.beta_warmup_epochs:
+            return self.beta
+        epochs = self.global_step / self.trainer.num_training_batches
+        return self.beta * min(1.0, epochs / self.beta_warmup_epochs)
+
+
+def _without_gradient(view: EncoderView) -> EncoderView:
+    """Poses learn from the comparison with the volume, not by misleading the encoder."""
+    return EncoderView(view.index, view.observed.detach(), view.transfer, view.coordinates.detach())

@@ -1,14 +1,56 @@
 """One volume: two decoders on disjoint half-sets."""
 
-from torch import Tensor
+from typing import Any
 
-from cryoem.batch import ParticleBatch
-from lightning_modules.base import Reconstruction
+import torch
+
+from cryoem.batch import ParticleBatch, Pose
+from cryoem.forward_model import ForwardModel
+from cryoem.geometry import ImageGeometry
+from cryoem.losses import squared_error
+from cryoem.poses.base import PoseProvider
+from lightning_modules.base import LossTerms, Reconstruction
 
 
 class HomoReconstruction(Reconstruction):
-    """Homogeneous reconstruction; the constructor is that of :class:`Reconstruction`."""
+    """Homogeneous reconstruction: the half maps' agreement is an honest resolution.
 
-    def loss_terms(self, batch: ParticleBatch) -> dict[str, Tensor]:
-        """Rows before ``batch.split`` are compared with the first decoder, the rest with the second."""
-        raise NotImplementedError
+    Parameters
+    ----------
+    geometry, poses, data_scale, **options
+        As :class:`Reconstruction`: decoder, optimizer, radius, amplitude, warmup_fraction,
+        final_fraction. The two decoders start from different random weights.
+    """
+
+    kind = "homo"
+
+    def __init__(
+        self,
+        geometry: ImageGeometry,
+        poses: PoseProvider,
+        data_scale: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(geometry, poses, data_scale, n_decoders=2, **options)
+
+    def loss_terms(self, batch: ParticleBatch) -> LossTerms:
+        """Rows before ``batch.split`` are compared with the first decoder, others with the other."""
+        if batch.split is None:
+            raise ValueError("the homogeneous model needs batches ordered by half-set")
+        with self.float32():
+            pose = self.poses(batch.index)
+        halves = (slice(None, batch.split), slice(batch.split, None))
+        errors = [
+            self._error(model, batch[rows], pose[rows])  # type: ignore[arg-type]
+            for model, rows in zip(self.forward_models, halves, strict=True)
+        ]
+        return LossTerms(error=torch.cat(errors))
+
+    def _error(self, model: ForwardModel, batch: ParticleBatch, pose: Pose) -> torch.Tensor:
+        with self.float32():
+            coordinates = model.coordinates(pose.rotation, batch.pixel_size_angstrom)
+            transfer = model.transfer(batch)
+            observed = model.observed(batch, pose.shift)
+        slices = model.decoder(coordinates)
+        with self.float32():
+            return squared_error(transfer * slices, observed)

@@ -12,8 +12,8 @@ from cryoem.batch import Pose
 class PoseProvider(Protocol):
     """Poses of the particles of a batch. It sees neither images nor a loss.
 
-    Providers are ``nn.Module``: their tables are in the checkpoint through ``get_extra_state``.
-    Those that learn hold :class:`cryoem.poses.rows.RowTable`, which the training loop steps.
+    Those that learn are ``nn.Module`` and hold :class:`cryoem.poses.rows.RowTable`, which the
+    training loop steps and the checkpoint keeps.
     """
 
     def __call__(self, index: Int64[Tensor, " batch"]) -> Pose:

@@ -1,7 +1,5 @@
 """Poses that are given."""
 
-from typing import Any
-
 from jaxtyping import Int64
 from torch import Tensor, nn
 
@@ -33,11 +31,3 @@ class KnownPoses(nn.Module):
     def table(self) -> Pose:
         """All poses, on the CPU."""
         return self.pose.to("cpu", non_blocking=False)
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """Tables for the checkpoint."""
-        return {"rotation": self.pose.rotation, "shift": self.pose.shift}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`get_extra_state` gave."""
-        self.pose = Pose(rotation=state["rotation"].clone(), shift=state["shift"].clone())

@@ -56,12 +56,17 @@ def test_poses_are_held_fixed_before_their_start_epoch() -> None:
         assert poses(index).shift.requires_grad is moving
 
 
-def test_tables_survive_the_state_dict() -> None:
+def test_refined_poses_survive_the_state_dict() -> None:
     pose = _truth(torch.Generator().manual_seed(0))
-    other = _truth(torch.Generator().manual_seed(9))
-    for kind in (KnownPoses, RefinedPoses):
-        provider, empty = kind(pose), kind(other)
-        assert isinstance(provider, PoseProvider)
-        empty.load_state_dict(provider.state_dict())
-        assert torch.equal(empty.table().rotation, pose.rotation)
-        assert torch.equal(empty(torch.tensor([5])).shift, pose.shift[5:6])
+    empty = RefinedPoses(_truth(torch.Generator().manual_seed(9)))
+    empty.load_state_dict(RefinedPoses(pose).state_dict())
+    assert torch.equal(empty.table().rotation, pose.rotation)
+    assert torch.equal(empty(torch.tensor([5])).shift, pose.shift[5:6])
+
+
+def test_given_poses_are_looked_up_by_row() -> None:
+    pose = _truth(torch.Generator().manual_seed(0))
+    found = KnownPoses(pose)(torch.tensor([7, 2]))
+    assert isinstance(KnownPoses(pose), PoseProvider)
+    assert torch.equal(found.rotation, pose.rotation[[7, 2]])
+    assert torch.equal(found.shift, pose.shift[[7, 2]])
