@@ -1,0 +1,54 @@
+"""What each figure shows and how to read it, in the order in which one wants to see them."""
+
+from pathlib import Path
+
+_CAPTIONS = {
+    "motion": (
+        "The volumes along the latent space",
+        "One column per volume, in order along the main variation of the latents. Projection and "
+        "slice are those in which the volumes differ most. “Minus mean” is the difference from the "
+        "mean of all volumes: red, more density; blue, less. Each row has one colour scale.",
+    ),
+    "volume": (
+        "Volume",
+        "Central slices (above) and projections (below). Slices share one grey scale, projections "
+        "another.",
+    ),
+    "fsc": (
+        "Fourier shell correlation",
+        "The legend gives the resolution at 0.143 (meant for two half-set volumes) and at 0.5 "
+        "(meant for a volume against a known one). “≤” means that the curve does not fall below "
+        "the threshold before Nyquist.",
+    ),
+    "latents": (
+        "Latent space",
+        "Each particle at its mean latent, in the first two principal components. Numbers are the "
+        "volumes above.",
+    ),
+    "loss": (
+        "Training",
+        "What was logged while training; a running median over the single steps.",
+    ),
+    "poses": (
+        "Viewing directions",
+        "Equal-area map of the sphere; 1 is what a uniform distribution would have. A single "
+        "strong spot or an empty region means preferred orientation.",
+    ),
+    "particles": (
+        "Particles and predictions",
+        "Images as they lie in the file; centred with the phases of the CTF flipped; and what the "
+        "model predicts for them. The last two should agree but for noise.",
+    ),
+}
+
+
+def caption(stem: str) -> tuple[str, str]:
+    """Return title and text of a figure; the file's own name where nothing better is known."""
+    return _CAPTIONS.get(stem, (stem.replace("_", " "), ""))
+
+
+def in_reading_order(paths: list[Path]) -> list[Path]:
+    """Sort the figures of a run: known ones as listed here, others after them by name."""
+    order = list(_CAPTIONS)
+    known = {stem: rank for rank, stem in enumerate(order)}
+    return sorted(paths, key=lambda path: (known.get(path.stem, len(order)), path.stem))
