@@ -9,6 +9,7 @@ stopped: finished trainings are kept.
 import csv
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -77,10 +78,12 @@ def sweep(config: DictConfig, overrides: list[str]) -> int:
         check(compose([f"{key}={value}" for key, value in point.items()]))
     with ThreadPoolExecutor(config.cluster.jobs) as pool:
         statuses = list(pool.map(run_point, runs, runs.values()))
-    write_leaderboard(folder, runs, config.objective)
+    rows = write_leaderboard(folder, runs, config.objective)
     for run, status in zip(runs, statuses, strict=True):
         if status:
             print(f"{run} ended with status {status}; see {run}/run.log", file=sys.stderr)
+    if rows:
+        shutil.copyfile(folder / str(rows[0]["point"]) / "config.yaml", folder / "best.yaml")
     print(f"leaderboard  {folder / 'leaderboard.csv'}")
     return int(any(statuses))
 

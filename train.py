@@ -45,6 +45,8 @@ def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModu
         data.geometry, poses, data.data_scale, amplitude=data.amplitude
     )
     model.config = OmegaConf.to_container(config)
+    if config.ckpt_path is not None:
+        model.start_from(config.ckpt_path)
     trainer = instantiate(config.trainer)(
         callbacks=list(instantiate(config.callbacks).values()),
         logger=list(instantiate(config.logger).values()),

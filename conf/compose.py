@@ -2,7 +2,8 @@
 
 import argparse
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,26 @@ def compose(
     full = [override for override in overrides if override != "experiment=null"]
     if config_name == "train" and not chosen & {"data", "experiment"}:
         full.insert(0, "data=particles" if "data.particles" in chosen else "experiment=demo")
-    if config_dir is not None:
-        full.append(f"hydra.searchpath=['file://{Path(config_dir).resolve()}']")
     try:
-        with hydra.initialize_config_module("conf", version_base="1.3"):
-            return hydra.compose(config_name, full)
+        with _search_path(config_name, config_dir) as extra:
+            return hydra.compose(config_name, [*full, *extra])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise InputError(explain(error, overrides)) from error
+
+
+@contextmanager
+def _search_path(config_name: str, config_dir: str | None) -> Iterator[list[str]]:
+    """Start Hydra where the primary file is; yields the override that adds the other folder."""
+    folder = Path(config_dir).resolve() if config_dir is not None else None
+    if folder is None:
+        with hydra.initialize_config_module("conf", version_base="1.3"):
+            yield []
+    elif (folder / f"{config_name}.yaml").is_file():
+        with hydra.initialize_config_dir(str(folder), version_base="1.3"):
+            yield ["hydra.searchpath=[pkg://conf]"]
+    else:
+        with hydra.initialize_config_module("conf", version_base="1.3"):
+            yield [f"hydra.searchpath=['file://{folder}']"]
 
 
 def explain(error: Exception, overrides: list[str]) -> str:
@@ -86,7 +100,7 @@ def explain(error: Exception, overrides: list[str]) -> str:
     if isinstance(cause, OmegaConfBaseException):
         value = next((o for o in overrides if o.startswith(f"{cause.full_key}=")), cause.full_key)
         return f"{value}: {str(cause).splitlines()[0]}"
-    return " ".join(str(error).split("\n")[:2])
+    return f"cannot use {' '.join(overrides)!r}: {str(error).splitlines()[0]}"
 
 
 def _unknown_key(full_key: str, parent: Any) -> str:

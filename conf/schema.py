@@ -48,12 +48,17 @@ class ParticlesConf(DataConf):
 
 @dataclass
 class SimulationConf:
-    _target_: str = "cryoem.simulate.Simulation"
     motion: str = MISSING
     n_particles: int = MISSING
     box_size: int = MISSING
     pixel_size_angstrom: float = MISSING
+    resolution_angstrom: float | None = MISSING
     snr: float = MISSING
+    n_states: int | None = MISSING
+    shift_pixels: float = MISSING
+    ctf: bool = MISSING
+    defocus_range_micrometres: list[float] = MISSING
+    b_factor_angstrom2: float = MISSING
     seed: int = MISSING
 
 
