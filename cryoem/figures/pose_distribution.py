@@ -29,7 +29,7 @@ def pose_distribution(rotations: Float[np.ndarray, "particle 3 3"]) -> Figure:
     """
     # About 30 particles per hexagon where possible, so that chance is not taken for structure.
     n_across = int(np.sqrt(np.clip(len(rotations) / 30, 60, 2500) * np.sqrt(3)))
-    figure = new_figure(6.6, 3.6)
+    figure = new_figure(6.6, 3.0)
     axes = figure.add_subplot()
     hexagons = _count(axes, rotations[:, 2, :], n_across)
     uniform = _count(axes, _uniform_directions(), n_across)

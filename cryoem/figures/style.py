@@ -32,8 +32,6 @@ _STYLE = {
     "ytick.color": "#444444",
     "legend.frameon": False,
     "lines.linewidth": 1.6,
-    "savefig.dpi": 150,
-    "figure.dpi": 100,
     "image.interpolation": "nearest",
 }
 

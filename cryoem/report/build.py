@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from cryoem.figures import DPI
 from cryoem.io.atomic import atomic_path
 from cryoem.report.captions import caption, in_reading_order
 from cryoem.report.headline import headline, other_numbers
@@ -51,7 +52,9 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "headline": headline(run),
         "numbers": other_numbers(run),
         "data": data_rows(run.data),
-        "origin": run.data.get("origin") or {},
+        "origin": {
+            key: text.replace(",", ", ") for key, text in run.data.get("origin", {}).items()
+        },
         "warnings": warnings(run),
         "figures": [_figure(path) for path in in_reading_order(run.figures)],
         "volumes": volume_rows(run),
@@ -103,10 +106,10 @@ def _text(value: Any) -> str:
         return f"{value:.5g}"
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
-        return _text(value[0])
+    if isinstance(value, list) and all(isinstance(item, float) for item in value):  # a range
+        return " to ".join(dict.fromkeys(_text(item) for item in value))
     if isinstance(value, list):
-        return " to ".join(_text(item) for item in value)
+        return ", ".join(_text(item) for item in value)
     return str(value)
 
 
@@ -135,8 +138,10 @@ def _latent_names(run: RunFolder) -> list[str]:
 
 def _figure(path: Path) -> dict[str, str]:
     title, text = caption(path.stem)
-    data = base64.b64encode(path.read_bytes()).decode()
-    return {"name": path.stem, "title": title, "caption": text, "data": data}
+    content = path.read_bytes()
+    width = int.from_bytes(content[16:20], "big") * 96 // DPI  # of the PNG's first chunk
+    data = base64.b64encode(content).decode()
+    return {"name": path.stem, "title": title, "caption": text, "data": data, "width": str(width)}
 
 
 def versions() -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from cryoem.report.run_folder import RunFolder
 
 def headline(run: RunFolder) -> list[dict[str, str]]:
     """Return cards of value, label and conditions: resolutions first, then sizes."""
-    cards = [_resolution(entry) for entry in run.metrics.get("resolution") or []]
+    cards = [resolution_card(entry) for entry in run.metrics.get("resolution") or []]
     particles = run.data.get("n_particles") or len(run.latents.get("z", ()))
     if particles:
         cards.append({"value": f"{particles:,}", "label": "particles", "note": _sampling(run)})
@@ -21,7 +21,8 @@ def headline(run: RunFolder) -> list[dict[str, str]]:
     return cards
 
 
-def _resolution(entry: dict[str, Any]) -> dict[str, str]:
+def resolution_card(entry: dict[str, Any]) -> dict[str, str]:
+    """Return an entry of the ``resolution`` list of ``metrics.json`` in words."""
     value = entry.get("angstrom")
     bound = "≤ " if entry.get("is_bound") else ""
     mask = entry.get("mask", "none")
