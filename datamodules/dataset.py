@@ -1,6 +1,6 @@
 """Particles by row number, a whole batch per read."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,6 +12,7 @@ from cryoem.errors import InputError
 from cryoem.io.table import ParticleTable
 
 
+@runtime_checkable
 class ImageStore(Protocol):
     """Where images come from: a file, or memory."""
 

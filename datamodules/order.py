@@ -19,7 +19,7 @@ def shuffled(half: Int64[Tensor, " particle"], seed: int, epoch: int) -> Int64[T
     place = torch.empty(len(half), dtype=torch.float64)
     for name in (0, 1):
         members = (half[order] == name).nonzero()[:, 0]
-        place[members] = (torch.arange(len(members)) + 0.5) / max(len(members), 1)
+        place[members] = (torch.arange(len(members)).double() + 0.5) / max(len(members), 1)
     return order[torch.argsort(place, stable=True)]
 
 

@@ -211,8 +211,14 @@ class ParticleDataModule(pl.LightningDataModule):
                 f"data.sign=auto needs poses, and {self.particles} holds none; "
                 "say data.sign=light (RELION) or data.sign=dark (cryoSPARC)"
             )
-        evidence = decide_sign(self.source, self.table.pose)
-        log.info("data.sign=auto: %s", evidence)
+        evidence = decide_sign(self.source, self.table.pose, use_ctf=self.table.ctf is not None)
+        log.info(
+            "data.sign=auto: %s particles (skewness %+.2f, in the halves %+.2f and %+.2f)%s",
+            "light" if evidence.sign > 0 else "dark",
+            evidence.skewness,
+            *evidence.half_skewness,
+            "" if evidence.certain else "; not certain, so look at the volume or set data.sign",
+        )
         return evidence.sign
 
     def _place(self) -> ImageStore:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 
 from cryoem.checkpoint import plain
 from cryoem.errors import InputError
@@ -47,7 +47,7 @@ class SimulatedDataModule(ParticleDataModule):
         InputError
             If the folder holds another simulation.
         """
-        if rank_zero_only.rank != 0:
+        if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             while not self.particles.is_file():
                 time.sleep(_POLL_SECONDS)
         elif not self.particles.is_file():

@@ -34,7 +34,7 @@ class HomoReconstruction(Reconstruction):
         super().__init__(geometry, poses, data_scale, n_decoders=2, **options)
 
     def loss_terms(self, batch: ParticleBatch) -> LossTerms:
-        """Rows before ``batch.split`` are compared with the first decoder, others with the other."""
+        """Compare rows before ``batch.split`` with the first decoder, the rest with the second."""
         if batch.split is None:
             raise ValueError("the homogeneous model needs batches ordered by half-set")
         with self.float32():

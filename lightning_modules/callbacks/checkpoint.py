@@ -1,15 +1,24 @@
 """The checkpoint that a run goes on from."""
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from cryoem.io.atomic import atomic_path
+from lightning_modules.base import Reconstruction
+from lightning_modules.callbacks.interrupt import Interrupted
+
+_STEPS_BETWEEN_AGREEMENTS = 50
 
 
-class LastCheckpoint(pl.Callback):
+class LastCheckpoint(Checkpoint):
     """Keeps ``<output_dir>/checkpoints/last.ckpt`` fresh; complete or not at all.
 
     Written at the end of each epoch, every ``every_n_minutes`` and every ``every_n_steps`` (None:
-    never), and when a run is interrupted.
+    never), and when a run is interrupted between two steps.
     """
 
     def __init__(
@@ -19,3 +28,56 @@ class LastCheckpoint(pl.Callback):
         every_n_steps: int | None = None,
     ) -> None:
         self.path = Path(output_dir) / "checkpoints" / "last.ckpt"
+        self.every_n_minutes = every_n_minutes
+        self.every_n_steps = every_n_steps
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save if steps or minutes are over."""
+        if self._steps_over(trainer) or self._minutes_over(trainer):
+            self._save(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save."""
+        self._save(trainer, pl_module)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save if the step was completed; after an error within a step, the last file is better."""
+        if isinstance(exception, Interrupted):
+            self._save(trainer, pl_module)
+
+    def _steps_over(self, trainer: pl.Trainer) -> bool:
+        return self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+
+    def _minutes_over(self, trainer: pl.Trainer) -> bool:
+        if self.every_n_minutes is None:
+            return False
+        over = time.monotonic() - self._saved_at > 60 * self.every_n_minutes
+        if trainer.world_size == 1:
+            return over
+        # clocks differ, and all ranks must save at the same step; asking costs a synchronisation
+        if trainer.global_step % _STEPS_BETWEEN_AGREEMENTS:
+            return False
+        return bool(trainer.strategy.broadcast(over))
+
+    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if isinstance(pl_module, Reconstruction):
+            pl_module.merge_tables()
+        if trainer.is_global_zero:
+            with atomic_path(self.path) as temporary:
+                trainer.save_checkpoint(temporary)
+        else:
+            trainer.save_checkpoint(self.path)  # takes part in gathering, writes nothing
+        self._saved_at = time.monotonic()

@@ -1,0 +1,165 @@
+"""From a particle file to batches: noise of unit variance, and the rows that were asked for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from phantom_particles import PIXEL_SIZE, PhantomParticles, write_phantom_particles
+
+from cryoem.batch import ParticleBatch
+from cryoem.errors import InputError
+from cryoem.forward_model import ForwardModel
+from cryoem.io.volume import write_stack
+from datamodules import ParticleDataModule
+from datamodules.placement import choose_placement
+
+
+@pytest.fixture(scope="module")
+def particles(tmp_path_factory: pytest.TempPathFactory) -> PhantomParticles:
+    return write_phantom_particles(tmp_path_factory.mktemp("phantom"), n=70)
+
+
+def _data(particles: PhantomParticles, **options) -> ParticleDataModule:
+    data = ParticleDataModule(particles.star, **{"batch_size": 16, "sign": "light", **options})
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize("placement", ["ram", "stream"])
+def test_every_placement_gives_the_same_batches(
+    particles: PhantomParticles, placement: str
+) -> None:
+    data = _data(particles, placement=placement, num_workers=0)
+    seen = []
+    for batch in data.train_dataloader():
+        assert torch.allclose(batch.images, particles.images[batch.index], atol=1e-5)
+        seen += batch.index.tolist()
+    assert sorted(seen) == list(range(70))
+
+
+def test_rows_of_a_batch_are_ordered_by_half_set_with_the_split_known(
+    particles: PhantomParticles,
+) -> None:
+    data = _data(particles)
+    for batch in data.train_dataloader():
+        assert (data.half[batch.index[: batch.split]] == 0).all()
+        assert (data.half[batch.index[batch.split :]] == 1).all()
+        assert abs(2 * batch.split - len(batch)) <= 1
+
+
+def test_prediction_reads_in_the_order_of_the_file(particles: PhantomParticles) -> None:
+    rows = torch.cat([batch.index for batch in _data(particles).predict_dataloader()])
+    assert torch.equal(rows, torch.arange(70))
+
+
+def test_a_loader_goes_on_behind_the_batches_it_has_handed_out(
+    particles: PhantomParticles,
+) -> None:
+    whole = [batch.index.tolist() for batch in _data(particles).train_dataloader()]
+    first = _data(particles).train_dataloader()
+    stream = iter(first)
+    for _ in range(2):
+        next(stream)
+    second = _data(particles).train_dataloader()
+    second.load_state_dict(first.state_dict())
+    assert [batch.index.tolist() for batch in second] == whole[2:]
+    assert [batch.index.tolist() for batch in second] == whole  # the next pass is a whole one
+
+
+@pytest.mark.parametrize("box_size", [None, 12])
+def test_batches_on_the_device_have_noise_of_unit_variance_around_the_model(
+    tmp_path: Path, box_size: int | None
+) -> None:
+    particles = write_phantom_particles(tmp_path, n=200, snr=0.5)
+    data = _data(particles, box_size=box_size, window=None)
+    model = ForwardModel(particles.phantom, data.lattice, data.geometry.pixel_size_angstrom)
+    # the phantom is in pixels of the file, and its transform in units of that box
+    side, source = data.geometry.box_size, 16
+    left = []
+    for raw in data.predict_dataloader():
+        batch = data.on_after_batch_transfer(raw, 0)
+        assert isinstance(batch, ParticleBatch)
+        pose = data.pose[batch.index]
+        freqs = model.coordinates(pose.rotation, batch.pixel_size_angstrom) * side / source
+        slices = model.transfer(batch) * particles.phantom(freqs) * data.data_scale
+        left.append(model.observed(batch, pose.shift) - slices)
+    rest = torch.cat(left)[:, : data.lattice.count(5)]
+    assert rest.abs().square().mean() == pytest.approx(1.0, abs=0.08)
+
+
+def test_cropping_rescales_shifts_and_pixel_size(particles: PhantomParticles) -> None:
+    data = _data(particles, box_size=12)
+    assert data.geometry.pixel_size_angstrom == pytest.approx(PIXEL_SIZE * 16 / 12)
+    torch.testing.assert_close(
+        data.pose.shift, particles.pose.shift * 12 / 16, atol=1e-5, rtol=1e-4
+    )
+
+
+def test_the_amplitude_follows_the_phantoms_spectrum(tmp_path: Path) -> None:
+    particles = write_phantom_particles(tmp_path, n=400, snr=2.0)
+    data = _data(particles, window=None)
+    model = ForwardModel(particles.phantom, data.lattice, PIXEL_SIZE)
+    slices = model.slices(data.pose.rotation, torch.full((400,), PIXEL_SIZE)) * data.data_scale
+    for radius in (2, 3, 4, 5):
+        shell = data.lattice.radii.round() == radius
+        truth = slices[:, shell].abs().square().mean().sqrt()
+        assert float(data.amplitude[radius]) == pytest.approx(float(truth), rel=0.25)
+    assert (data.amplitude.diff() <= 0).all()
+    assert (data.amplitude > 0).all()
+    assert len(data.amplitude) == 16
+
+
+def test_the_sign_of_dark_particles_is_found_by_experiment(tmp_path: Path) -> None:
+    particles = write_phantom_particles(tmp_path, n=300, box_size=24, snr=2.0)
+    assert _data(particles, sign="auto").normalisation.sign == 1
+    write_stack(tmp_path / "particles.mrcs", -particles.images.numpy(), PIXEL_SIZE)
+    assert _data(particles, sign="auto").normalisation.sign == -1
+
+
+@pytest.mark.parametrize("placement", ["ram", "stream"])
+def test_a_bad_pixel_names_file_and_row(tmp_path: Path, placement: str) -> None:
+    particles = write_phantom_particles(tmp_path, n=70)
+    images = particles.images.clone()
+    images[33, 4, 5] = np.nan
+    write_stack(tmp_path / "particles.mrcs", images.numpy(), PIXEL_SIZE)
+    with pytest.raises(InputError, match=r"particles.star: row 33 .*not finite"):
+        for _ in _data(particles, placement=placement).train_dataloader():
+            pass
+
+
+def test_a_bad_pixel_met_by_a_worker_is_one_line_without_a_traceback(tmp_path: Path) -> None:
+    particles = write_phantom_particles(tmp_path, n=70)
+    data = _data(particles, placement="stream", num_workers=1)
+    stack = np.memmap(tmp_path / "particles.mrcs", "<f4", "r+", 1024, (70, 16, 16))
+    stack[33, 4, 5] = np.inf
+    stack.flush()
+    with pytest.raises(InputError) as caught:
+        for _ in data.train_dataloader():
+            pass
+    assert "row 33" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"box_size": 15}, "data.box_size=15 must be even"),
+        ({"box_size": 18}, "data.box_size=18 must be even and between 8 and 16"),
+        ({"sign": "grey"}, "data.sign=grey"),
+        ({"placement": "moon"}, "data.placement=moon"),
+        ({"batch_size": 0}, "data.batch_size=0"),
+    ],
+)
+def test_settings_out_of_range_are_named(
+    particles: PhantomParticles, options: dict, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        _data(particles, **options)
+
+
+def test_auto_keeps_small_stacks_in_memory_and_streams_large_ones() -> None:
+    assert choose_placement("auto", needed_bytes=39, free_bytes=100) == "ram"
+    assert choose_placement("auto", needed_bytes=41, free_bytes=100) == "stream"
+    with pytest.raises(InputError, match="placement=stream"):
+        choose_placement("ram", needed_bytes=101, free_bytes=100)
