@@ -9,15 +9,18 @@ Everything lands in runs/NAME; the same command goes on where the run stopped.
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from conf.checks import check
 from conf.compose import compose, parse
-from conf.folder import begin, logged, removed_on_failure, results
+from conf.folder import begin, log_to_console, logged, removed_on_failure, results
 from conf.resume import finished_epochs, plan
 from cryoem.errors import InputError
 
@@ -27,12 +30,29 @@ if TYPE_CHECKING:
 log = logging.getLogger("train")
 
 
+@contextmanager
+def blamed_on_the_configuration() -> Iterator[None]:
+    """Turn what a constructor refuses into an error that names the reason."""
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    try:
+        yield
+    except (ValueError, InstantiationException, MisconfigurationException) as error:
+        reason = str(error.__cause__ or error).splitlines()
+        raise InputError("\n".join(reason[:2])) from error
+
+
 def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModule, pl.Trainer]":
     """Read the data, and make the model and the trainer that suit them."""
     import pytorch_lightning as pl  # here, because it takes seconds, and a typing error should not
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    data: Any = instantiate(config.data)
+    with blamed_on_the_configuration():
+        data: Any = instantiate(config.data)
+        trainer = instantiate(config.trainer)(
+            callbacks=list(instantiate(config.callbacks).values()),
+            logger=list(instantiate(config.logger).values()),
+        )
     data.prepare_data()
     data.setup()
     if data.pose is None:
@@ -40,17 +60,13 @@ def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModu
             f"{config.data.particles} holds no poses.\n"
             "Give them with data.poses=FILE (.star, .cs or .pkl)"
         )
-    poses = instantiate(config.poses)(data.pose)
-    model = instantiate(config.model)(
-        data.geometry, poses, data.data_scale, amplitude=data.amplitude
-    )
+    with blamed_on_the_configuration():
+        poses = instantiate(config.poses)(data.pose)
+        parts = (data.geometry, poses, data.data_scale)
+        model = instantiate(config.model)(*parts, amplitude=data.amplitude)
     model.config = OmegaConf.to_container(config)
     if config.ckpt_path is not None:
         model.start_from(config.ckpt_path)
-    trainer = instantiate(config.trainer)(
-        callbacks=list(instantiate(config.callbacks).values()),
-        logger=list(instantiate(config.logger).values()),
-    )
     return data, model, trainer
 
 
@@ -70,9 +86,9 @@ def train(config: DictConfig) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run what a command line asks for; returns the exit status: 0, or 2 for bad input."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    options = parse(sys.argv[1:] if argv is None else argv, str(__doc__))
+    log_to_console()
     try:
-        options = parse(sys.argv[1:] if argv is None else argv, str(__doc__))
         config = compose(options.overrides, options.config_name, options.config_dir)
         if options.cfg:
             print(OmegaConf.to_yaml(config))
@@ -81,6 +97,9 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
+        print("train.py: interrupted; the same command goes on", file=sys.stderr)
+        return 130
     print(results(Path(config.output_dir)))
     return 0
 

@@ -1,7 +1,8 @@
-"""The folder of a run: its log, its configuration, and no trace of a run that could not start."""
+"""The folder of a run: its log, its configuration, and no trace of one that could not start."""
 
 import logging
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,21 @@ from omegaconf import DictConfig, OmegaConf
 from cryoem.io.atomic import atomic_path
 
 RESULTS = ("volumes", "figures", "report.html")
+
+
+def log_to_console() -> None:
+    """Show on stdout what this project says and others warn of; the rest is for ``run.log``."""
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    console.addFilter(_is_for_the_user)
+    logging.basicConfig(level=logging.INFO, handlers=[console])
+    logging.captureWarnings(True)
+
+
+def _is_for_the_user(record: logging.LogRecord) -> bool:
+    package = record.name.partition(".")[0]
+    ours = package in ("train", "cryoem", "datamodules", "lightning_modules")
+    return ours or (record.levelno >= logging.WARNING and record.name != "py.warnings")
 
 
 @contextmanager
