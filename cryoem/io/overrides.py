@@ -51,9 +51,9 @@ def override_poses(
         If the file has no poses, or not as many as there are rows.
     """
     if path.suffix.lower() == ".pkl":
-        rotation, shift = read_pose_pickle(path)
+        rotation, fraction = read_pose_pickle(path)
         _check_length(path, "poses", len(rotation), rows)
-        return _with_poses(rows, rotation, shift, "box", path.name), None
+        return _with_poses(rows, rotation, fraction, "box", path.name), None
     other = _in_order_of(rows, _read_table(path, "data.poses", read_rows), "poses")
     if other.rotation is None:
         raise InputError(f"{path}: given as data.poses, but has no poses")

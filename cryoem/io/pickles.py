@@ -1,71 +1,124 @@
 """Other people's pickles, read without running anything that they ask for.
 
-A pickle is a program. Ours may only rebuild numpy arrays and plain containers; any other name in
-it is refused before it is imported. We write none.
+A pickle is a program. Ours may only name numpy's arrays and plain containers; any other name is
+refused before it is imported. Even numpy's own unpickling does not run, since a crafted ``dtype``
+state corrupts memory: what would have been arrays are records of bytes, shape and type, from which
+we make the arrays. We write no pickles.
 """
 
+import math
 import pickle
-from importlib import import_module
-from importlib.util import find_spec
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from cryoem.errors import InputError
 
-# numpy 2 moved its core; pickles of either age name either place.
-_CORE = next(name for name in ("numpy._core", "numpy.core") if find_spec(name))
-_MULTIARRAY, _NUMERIC = (import_module(f"{_CORE}.{name}") for name in ("multiarray", "numeric"))
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+_TYPE_CODE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|c(?:8|16)|[SU]\d{1,6})")
+
+
+class _Refused(Exception):
+    """Something that is not on the list."""
+
+
+class _Type:
+    """Stands for ``numpy.dtype``: a code such as ``f8``, and later the byte order."""
+
+    def __init__(self, code: object, *_: object) -> None:
+        if not isinstance(code, str) or not _TYPE_CODE.fullmatch(code):
+            raise _Refused(f"an array of type {str(code)[:40]!r}")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands for ``numpy.ndarray``: filled by its state, then made into an array."""
+
+    def __init__(self, *_: object) -> None:
+        self.array = np.zeros(0)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, is_fortran, content = state
+        self.array = _array(content, kind, shape, "F" if is_fortran else "C")
+
+
+def _array(content: object, kind: object, shape: tuple[int, ...], order: str) -> np.ndarray:
+    if isinstance(content, str):  # bytes of Python 2
+        content = content.encode("latin1")
+    if not isinstance(kind, _Type) or not isinstance(content, (bytes, bytearray)):
+        raise _Refused("an array of objects")
+    count = math.prod(shape)
+    values = np.frombuffer(content, kind.dtype, count) if count else np.zeros(0, kind.dtype)
+    return values.reshape(shape, order="F" if order == "F" else "C").copy()
+
+
+def _reconstruct(*_: object) -> _Array:
+    return _Array()
+
+
+def _frombuffer(content: object, kind: object, shape: tuple[int, ...], order: str) -> _Array:
+    made = _Array()
+    made.array = _array(content, kind, shape, order)
+    return made
+
+
+def _scalar(kind: object, content: object) -> Any:
+    return _array(content, kind, (), "C")[()]
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    if encoding != "latin1":
+        raise _Refused(f"_codecs.encode to {encoding}")
+    return text.encode("latin1")
+
+
+# numpy 2 moved its core: pickles of either age name either place.
+_ALLOWED: dict[tuple[str, str], Callable] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encode,  # bytes in protocols below 3
     **{
-        (f"{core}.{module.__name__.rpartition('.')[2]}", name): getattr(module, name)
-        for core in ("numpy.core", "numpy._core")
-        for module, name in (
-            (_MULTIARRAY, "_reconstruct"),
-            (_MULTIARRAY, "scalar"),
-            (_NUMERIC, "_frombuffer"),
+        (f"numpy.{core}.{module}", function.__name__.removeprefix(prefix)): function
+        for core in ("core", "_core")
+        for module, function, prefix in (
+            ("multiarray", _reconstruct, ""),
+            ("multiarray", _scalar, "_"),
+            ("numeric", _frombuffer, ""),
         )
     },
     **{
-        (module, name): kind
+        (module, container.__name__): container
         for module in ("builtins", "__builtin__")
-        for name, kind in {
-            "list": list,
-            "tuple": tuple,
-            "dict": dict,
-            "set": set,
-            "frozenset": frozenset,
-            "slice": slice,
-            "complex": complex,
-            "bytearray": bytearray,
-        }.items()
+        for container in (list, tuple, dict, set, frozenset, bytes, bytearray, complex)
     },
 }
 
 
-class _Refused(Exception):
-    """A name that is not on the list."""
-
-
 class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        if module == "_codecs" and name == "encode":  # bytes in protocols below 3
-            return _encode_latin1
-        raise _Refused(f"{module}.{name}")
+        if (module, name) not in _ALLOWED:
+            raise _Refused(f"{module}.{name}")
+        return _ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Refused("a persistent id (is it a torch checkpoint?)")
 
 
-def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
-    if encoding != "latin1":
-        raise _Refused(f"_codecs.encode to {encoding}")
-    return text.encode("latin1")
+def _with_arrays(value: Any) -> Any:
+    """Put the arrays in the places of what stands for them."""
+    if isinstance(value, _Array):
+        return value.array
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_arrays(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _with_arrays(item) for key, item in value.items()}
+    return value
 
 
 def load_pickle(path: str | Path) -> Any:
@@ -79,7 +132,7 @@ def load_pickle(path: str | Path) -> Any:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            return _load(file)
+            return _with_arrays(_RestrictedUnpickler(file, encoding="latin1").load())
     except _Refused as error:
         raise InputError(
             f"{path}: refused to load {error} from this pickle, only numpy arrays and plain "
@@ -89,7 +142,3 @@ def load_pickle(path: str | Path) -> Any:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # a corrupt pickle may raise nearly anything
         raise InputError(f"{path}: not a readable pickle ({type(error).__name__})") from error
-
-
-def _load(file: BinaryIO) -> Any:
-    return _RestrictedUnpickler(file, encoding="latin1").load()

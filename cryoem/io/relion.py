@@ -44,11 +44,19 @@ _ABERRATIONS = (
 )  # fmt: skip
 
 
+OPTICS_LABELS = (
+    "_rlnOpticsGroup",
+    "_rlnImagePixelSize",
+    "_rlnPixelSize",
+    "_rlnDetectorPixelSize",
+    "_rlnMagnification",
+    "_rlnImageSize",
+    "_rlnImageDimensionality",
+    "_rlnCtfDataAreCtfPremultiplied",
+)
 _NUMBERS = (
-    *ANGLES, *ORIGINS_ANGSTROM, *ORIGINS_PIXEL, *CTF_LABELS.values(),
-    "_rlnOpticsGroup", "_rlnImagePixelSize", "_rlnPixelSize", "_rlnDetectorPixelSize",
-    "_rlnMagnification", "_rlnImageSize", "_rlnImageDimensionality",
-    "_rlnCtfDataAreCtfPremultiplied", "_rlnRandomSubset",
+    *ANGLES, *ORIGINS_ANGSTROM, *ORIGINS_PIXEL, *CTF_LABELS.values(), *OPTICS_LABELS,
+    "_rlnRandomSubset",
 )  # fmt: skip
 _TEXT = ("_rlnImageName", "_rlnMicrographName")
 
@@ -295,10 +303,10 @@ def _box_size(columns: _Columns) -> int | None:
         return None
     sizes, first = np.unique(columns["_rlnImageSize"], return_index=True)
     if len(sizes) > 1:
+        one, other = (_group(columns, row) for row in first[:2].tolist())
         raise InputError(
-            f"{columns.path}: optics groups differ in box size, {_group(columns, first[0])} has "
-            f"{sizes[0]:g} and {_group(columns, first[1])} {sizes[1]:g} pixels; "
-            "re-extract at one size or select one group"
+            f"{columns.path}: optics groups differ in box size, {one} has {sizes[0]:g} and "
+            f"{other} {sizes[1]:g} pixels; re-extract at one size"
         )
     check_finite(columns.path, "_rlnImageSize", sizes)
     return int(sizes[0])

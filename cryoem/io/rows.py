@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class ParticleRows:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def take(self, rows: np.ndarray) -> Self:
+    def take(self, rows: np.ndarray) -> "ParticleRows":
         """Return some of the rows, and only the stacks that they need."""
         used, stack = np.unique(self.stack[rows], return_inverse=True)
         changes: dict = {
@@ -99,9 +99,9 @@ def check_finite(path: Path, column: str, values: np.ndarray) -> np.ndarray:
     """
     bad = ~np.isfinite(values)
     if bad.any():
-        row = int(np.argmax(bad.reshape(len(values), -1).any(axis=1)))
+        first = tuple(axis[0] for axis in np.nonzero(bad))
         raise InputError(
-            f"{path}: row {row} (from 0), {column}: {values[row]} is not a finite number; "
+            f"{path}: row {first[0]} (from 0), {column}: {values[first]} is not a finite number; "
             "correct the row or leave it out"
         )
     return values
@@ -117,8 +117,8 @@ def check_ctf(path: Path, ctf: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     for name, values in ctf.items():
         check_finite(path, name, values)
-    _check_range(path, "voltage_kilovolts", ctf["voltage_kilovolts"], 1, 5000)
-    _check_range(path, "amplitude_contrast", ctf["amplitude_contrast"], -1, 1)
+    _check_range(path, "voltage_kilovolts", ctf["voltage_kilovolts"], 1.0, 5000.0)
+    _check_range(path, "amplitude_contrast", ctf["amplitude_contrast"], -1.0, 1.0)
     return ctf
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -65,7 +64,7 @@ class ParticleTable:
     def __len__(self) -> int:
         return len(self.row)
 
-    def select(self, rows: np.ndarray | Tensor | Sequence[int]) -> Self:
+    def select(self, rows: np.ndarray | Tensor | Sequence[int]) -> "ParticleTable":
         """Return some of the rows. The stacks stay, so that their numbers hold."""
         index = np.asarray(rows, dtype=np.int64)
         tensor_index = torch.from_numpy(index)

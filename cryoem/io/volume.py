@@ -1,6 +1,7 @@
 """Volumes and stacks as MRC files, through mrcfile."""
 
 import gzip
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -30,10 +31,11 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, float]:
     """
     path = Path(path)
     try:
-        with mrcfile.open(path, permissive=False) as mrc:
+        # Permissive: many real maps lack the machine stamp. What matters is checked here.
+        with warnings.catch_warnings(action="ignore"), mrcfile.open(path, permissive=True) as mrc:
             data, header = mrc.data, mrc.header
             if data is None or data.ndim != 3 or np.iscomplexobj(data):
-                raise InputError(f"{path}: not a map, it has no three-dimensional real data")
+                raise InputError(f"{path}: not a readable map of real numbers, or truncated")
             axes = (int(header.mapc), int(header.mapr), int(header.maps))
             volume = np.array(data, dtype=np.float32)
             voxel = [float(mrc.voxel_size[axis]) for axis in "xyz"]

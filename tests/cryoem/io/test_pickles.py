@@ -32,6 +32,26 @@ def test_both_homes_of_numpys_arrays_are_known(tmp_path, module):
     np.testing.assert_array_equal(load_pickle(path), np.arange(5))
 
 
+@pytest.mark.parametrize("dtype", ["f4", ">f8", "<i8", "u2", "bool", "c16", "S7", "U5", "f2", "i1"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_every_type_and_both_memory_orders_come_back(tmp_path, dtype, order):
+    array = np.arange(24).reshape(2, 3, 4).astype(dtype, order=order)
+    path = tmp_path / "x.pkl"
+    for protocol in (2, 4, 5):
+        path.write_bytes(pickle.dumps([array, array[:0], array[0, 0, 0]], protocol=protocol))
+        whole, empty, scalar = load_pickle(path)
+        np.testing.assert_array_equal(whole, array)
+        assert (whole.dtype, empty.shape) == (array.dtype, (0, 3, 4))
+        assert scalar == array[0, 0, 0]
+
+
+def test_arrays_of_objects_are_refused(tmp_path):
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps(np.array([1, "a", None], dtype=object)))
+    with pytest.raises(InputError, match="refused to load an array of"):
+        load_pickle(path)
+
+
 class _Evil:
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -70,7 +90,7 @@ def test_garbage_is_an_input_error(tmp_path, content):
         load_pickle(path)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(position=st.integers(0, 200), value=st.integers(0, 255))
 def test_a_flipped_byte_gives_data_or_an_input_error(tmp_path_factory, position, value):
     content = bytearray(pickle.dumps((np.arange(6.0), np.arange(2)), protocol=4))
