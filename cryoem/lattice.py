@@ -82,7 +82,7 @@ class FourierLattice(nn.Module):
 
 
 def shift_phases(
-    freqs: Float[Tensor, "freq 3"], shift: Float[Tensor, "*batch 2"]
+    freqs: Float[Tensor, "freq _"], shift: Float[Tensor, "*batch 2"]
 ) -> Complex[Tensor, "*batch freq"]:
     """Factors that move images by ``shift`` pixels (x, y): ``exp(-2 pi i k shift)``."""
     # cycles/pixel * pixels * radians/cycle = radians

@@ -1,5 +1,6 @@
 """What differs from image to image: conformation, orientation, shift and contrast transfer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,7 @@ def draw_poses(n: int, shift_pixels: float, generator: torch.Generator) -> Pose:
 
 def draw_ctf(
     n: int,
-    defocus_range_micrometres: tuple[float, float],
+    defocus_range_micrometres: Sequence[float],
     astigmatism_angstrom: float,
     voltage_kilovolts: float,
     spherical_aberration_mm: float,

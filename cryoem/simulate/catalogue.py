@@ -9,7 +9,7 @@ from cryoem.errors import InputError
 from cryoem.io.volume import read_volume
 from cryoem.simulate.bead_specimen import BeadSpecimen
 from cryoem.simulate.map_specimen import MapSpecimen
-from cryoem.simulate.motions import MOTIONS, Motion, Still, spread
+from cryoem.simulate.motions import MOTIONS, Motion, spread, still
 from cryoem.simulate.settings import Simulation
 from cryoem.simulate.specimen import Specimen
 from cryoem.simulate.structures import STRUCTURE_SUFFIXES, read_structure
@@ -48,7 +48,7 @@ def _find_motion(name: str) -> Motion:
     if path.suffix.lower() in STRUCTURE_SUFFIXES:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-        return Still(path.stem, read_structure(path))
+        return still(path.stem, read_structure(path))
     raise InputError(
         f"{name!r} is neither a motion ({', '.join(MOTIONS)}), nor a map "
         f"({' '.join(MAP_SUFFIXES)}), nor an atomic model ({' '.join(STRUCTURE_SUFFIXES)})"

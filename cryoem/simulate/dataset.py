@@ -1,25 +1,21 @@
 """A data set with ground truth, written as a folder that appears complete or not at all."""
 
-import json
 import math
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mrcfile
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cryoem.errors import InputError
-from cryoem.io.volume import write_volume
 from cryoem.simulate.acquisition import (
     Acquisition,
     draw_coordinates,
@@ -28,13 +24,13 @@ from cryoem.simulate.acquisition import (
     draw_states,
     nearest_state,
 )
-from cryoem.simulate.catalogue import bead_resolution, find_specimen
+from cryoem.simulate.catalogue import find_specimen
 from cryoem.simulate.images import Progress, SignalPower, add_noise, render
 from cryoem.simulate.motions import Motion, spread
 from cryoem.simulate.settings import Simulation
 from cryoem.simulate.specimen import Specimen
 from cryoem.simulate.star import write_particle_table
-from cryoem.simulate.truth import mean_volume, moving_mask, true_volume
+from cryoem.simulate.truth_files import write_beads, write_labels, write_summary, write_volumes
 
 _TRUTH_VOLUMES = 10  # of a continuous motion
 STACK = "particles.mrcs"
@@ -50,11 +46,7 @@ class SimulatedData:
 
 
 def simulate(
-    output: str | Path,
-    simulation: Simulation | None = None,
-    *,
-    progress: Progress = lambda done, total: None,
-    **options: Any,
+    output: str | Path, *, progress: Progress = lambda done, total: None, **options: Any
 ) -> SimulatedData:
     """Simulate a particle stack with poses, CTF, noise and known conformations.
 
@@ -66,12 +58,10 @@ def simulate(
     ----------
     output
         Folder to make; it must not exist, or be empty.
-    simulation
-        What to simulate.
     progress
         Called with the number of images rendered so far, and of all.
     **options
-        Fields of :class:`Simulation`, in place of ``simulation``.
+        Fields of :class:`cryoem.simulate.Simulation`: what to simulate.
 
     Returns
     -------
@@ -86,7 +76,7 @@ def simulate(
         For numbers out of range, unreadable files, a molecule that does not fit into the box, or
         an output folder that is not empty.
     """
-    settings = simulation or Simulation(**options)
+    settings = Simulation(**options)
     output = Path(output)
     with _new_folder(output) as folder:
         _write(folder, settings, progress)
@@ -116,11 +106,11 @@ def _write(folder: Path, settings: Simulation, progress: Progress) -> None:
     write_particle_table(folder / "particles.star", settings, images, STACK)
     truth = folder / "truth"
     truth.mkdir()
-    _write_labels(truth, images, states)
-    _write_volumes(truth, specimen, settings, images, states, scale)
+    write_labels(truth, images, states)
+    write_volumes(truth, specimen, settings, images, states, scale)
     if motion is not None:
-        _write_beads(truth, motion, settings)
-    _write_summary(truth, settings, scale, power)
+        write_beads(truth, motion, settings)
+    write_summary(truth, settings, scale, power)
 
 
 def _generator(settings: Simulation, purpose: int) -> torch.Generator:
@@ -184,58 +174,3 @@ def _write_stack(
     del clean
     scratch.unlink()
     return scale, power
-
-
-def _write_labels(truth: Path, images: Acquisition, states: Float[Tensor, " state"]) -> None:
-    """Conformation of every image, and the coordinate of every true volume.
-
-    ``state`` is the number of the volume, the nearest one where the coordinate is continuous.
-    """
-    labels = pd.DataFrame({"state": images.state, "coordinate": images.coordinate})
-    labels.to_csv(truth / "labels.csv", index_label="index")
-    volumes = [f"volume_{number:03d}.mrc" for number in range(len(states))]
-    pd.DataFrame({"volume": volumes, "coordinate": states}).to_csv(
-        truth / "volumes.csv", index_label="state"
-    )
-
-
-def _write_volumes(
-    truth: Path,
-    specimen: Specimen,
-    settings: Simulation,
-    images: Acquisition,
-    states: Float[Tensor, " state"],
-    scale: float,
-) -> None:
-    pixel_size = settings.pixel_size_angstrom
-    for number, coordinate in enumerate(states.tolist()):
-        volume = scale * true_volume(specimen, coordinate)
-        write_volume(truth / f"volume_{number:03d}.mrc", volume.numpy(), pixel_size)
-    mean = scale * mean_volume(specimen, images.coordinate)
-    write_volume(truth / "mean.mrc", mean.numpy(), pixel_size)
-
-
-def _write_beads(truth: Path, motion: Motion, settings: Simulation) -> None:
-    beads = motion.beads
-    np.savez(
-        truth / "beads.npz", positions=beads.positions, weights=beads.weights, domain=beads.domain
-    )
-    if motion.moving_domain is not None:
-        pixel_size = settings.pixel_size_angstrom
-        mask = moving_mask(motion, settings.box_size, pixel_size, bead_resolution(settings))
-        write_volume(truth / "moving_mask.mrc", mask.numpy(), pixel_size)
-
-
-def _write_summary(truth: Path, settings: Simulation, scale: float, power: SignalPower) -> None:
-    """All parameters and what came of them. Signal power is in units of the noise variance."""
-    finite = math.isfinite(settings.snr)
-    summary = {
-        **asdict(settings),
-        "snr": settings.snr if finite else "inf",
-        "noise_sigma": 1.0 if finite else 0.0,
-        "scale": scale,
-        "signal_variance": scale**2 * power.everywhere,
-        "signal_power_in_outline": scale**2 * power.in_outline,
-        "version": metadata.version("cryoem"),
-    }
-    (truth / "simulation.json").write_text(json.dumps(summary, indent=1) + "\n")

@@ -1,9 +1,9 @@
 """Motions with a known coordinate: the molecules of which data sets are simulated."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import roma
 import torch
@@ -13,60 +13,46 @@ from torch import Tensor
 from cryoem.simulate.beads import BeadModel, assemble, fill_ellipsoid
 
 
-@runtime_checkable
-class Motion(Protocol):
+@dataclass(frozen=True)
+class Motion(ABC):
     """A molecule with one conformational coordinate. It knows no image, box or microscope.
 
     The coordinate runs from ``low`` to ``high``; where the motion is ``circular`` these are the
     same conformation. ``moving_domain`` is the number of the domain that moves, or None.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def beads(self) -> BeadModel: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def circular(self) -> bool: ...
-    @property
-    def moving_domain(self) -> int | None: ...
+    name: str
+    beads: BeadModel
+    low: float
+    high: float
+    circular: bool
+    moving_domain: int | None
 
+    @abstractmethod
     def conformation(self, coordinate: Float[Tensor, " n"]) -> Float[Tensor, "n bead 3"]:
         """Positions in angstrom, float64."""
-        ...
 
 
 @dataclass(frozen=True)
-class Still:
-    """A molecule that does not move; its coordinate is always 0."""
-
-    name: str
-    beads: BeadModel
-    low: float = 0.0
-    high: float = 0.0
-    circular: bool = False
-    moving_domain: int | None = None
+class Still(Motion):
+    """A molecule that does not move, whatever the coordinate."""
 
     def conformation(self, coordinate: Float[Tensor, " n"]) -> Float[Tensor, "n bead 3"]:
         """Return the same positions for every coordinate."""
         return self.beads.positions.expand(len(coordinate), -1, -1)
 
 
+def still(name: str, beads: BeadModel) -> Still:
+    """Let beads rest, at coordinate 0."""
+    return Still(name, beads, low=0.0, high=0.0, circular=False, moving_domain=None)
+
+
 @dataclass(frozen=True)
-class HingeMotion:
+class HingeMotion(Motion):
     """One domain turns about an axis through a hinge; the coordinate is the angle in degrees."""
 
-    name: str
-    beads: BeadModel
-    moving_domain: int
     hinge: Float[Tensor, " 3"]
     axis: Float[Tensor, " 3"]
-    low: float
-    high: float
-    circular: bool
 
     def conformation(self, coordinate: Float[Tensor, " n"]) -> Float[Tensor, "n bead 3"]:
         """Turn the moving domain by each angle, right-handed about ``axis``."""
@@ -115,15 +101,15 @@ def igg_circular_1d() -> HingeMotion:
 
     def fab(hinge: Tensor, tilt_degrees: float, seed: int) -> Tensor:
         body = fill_ellipsoid(455, (18.0, 22.0, long_axis), seed)
-        return (body + _vector(0, 0, long_axis + 8.0)) @ _about_y(tilt_degrees).T + hinge
+        return (body + _vector(0.0, 0.0, long_axis + 8.0)) @ _about_y(tilt_degrees).T + hinge
 
     hinge = _vector(-6.0, 0.0, 6.0)
-    fc = fill_ellipsoid(455, (22.0, 18.0, long_axis), seed=1) - _vector(0, 0, long_axis + 6.0)
+    fc = fill_ellipsoid(455, (22.0, 18.0, long_axis), seed=1) - _vector(0.0, 0.0, long_axis + 6.0)
     resting = fab(_vector(6.0, 0.0, 6.0), 60.0, seed=4)
     turning = fab(hinge, -40.0 - 45.0, seed=7)
-    axis = _about_y(-40.0) @ _vector(0, 0, 1)
+    axis = _about_y(-40.0) @ _vector(0.0, 0.0, 1.0)
     motion = HingeMotion(
-        "igg_circular_1d", assemble([fc, resting, turning]), 2, hinge, axis, 0.0, 360.0, True
+        "igg_circular_1d", assemble([fc, resting, turning]), 0.0, 360.0, True, 2, hinge, axis
     )
     return _centred(motion)
 
@@ -138,15 +124,15 @@ def linear_1d() -> HingeMotion:
         n: int, axes: tuple[float, float, float], offset: float, hinge: Tensor, seed: int
     ) -> Tensor:
         raised = _about_y(-math.copysign(35.0, offset))
-        return (fill_ellipsoid(n, axes, seed) + _vector(offset, 0, 0)) @ raised.T + hinge
+        return (fill_ellipsoid(n, axes, seed) + _vector(offset, 0.0, 0.0)) @ raised.T + hinge
 
     hinge = _vector(30.0, 0.0, 22.0)
     core = fill_ellipsoid(700, (42.0, 32.0, 30.0), seed=11)
     moving = arm(450, (40.0, 22.0, 16.0), 44.0, hinge, seed=12)
     resting = arm(400, (36.0, 20.0, 18.0), -40.0, _vector(-30.0, 0.0, 22.0), seed=13)
-    axis = _vector(0, -1, 0)  # turns x towards z
+    axis = _vector(0.0, -1.0, 0.0)  # turns x towards z
     motion = HingeMotion(
-        "linear_1d", assemble([core, moving, resting]), 1, hinge, axis, -35.0, 35.0, False
+        "linear_1d", assemble([core, moving, resting]), -35.0, 35.0, False, 1, hinge, axis
     )
     return _centred(motion)
 

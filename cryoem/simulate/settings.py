@@ -1,6 +1,7 @@
 """The parameters of a simulation, checked before anything is computed."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryoem.errors import InputError
@@ -54,7 +55,7 @@ class Simulation:
     n_states: int | None = None
     shift_pixels: float = 3.0
     ctf: bool = True
-    defocus_range_micrometres: tuple[float, float] = (0.8, 2.5)
+    defocus_range_micrometres: Sequence[float] = (0.8, 2.5)
     astigmatism_angstrom: float = 150.0
     voltage_kilovolts: float = 300.0
     spherical_aberration_mm: float = 2.7
@@ -80,11 +81,7 @@ class Simulation:
                 f"shift_pixels is {self.shift_pixels}; it must be between 0 and half of the box "
                 f"({self.box_size // 2})"
             )
-        low, high = self.defocus_range_micrometres
-        if not (math.isfinite(low) and low <= high < math.inf):
-            raise InputError(
-                f"defocus_range_micrometres is {low}, {high}; give the smaller value first"
-            )
+        _check_range("defocus_range_micrometres", self.defocus_range_micrometres)
         _at_least("astigmatism_angstrom", self.astigmatism_angstrom, 0)
         _positive("voltage_kilovolts", self.voltage_kilovolts)
         _at_least("spherical_aberration_mm", self.spherical_aberration_mm, 0)
@@ -96,12 +93,18 @@ class Simulation:
         _at_least("seed", self.seed, 0)
 
 
+def _check_range(name: str, values: Sequence[float]) -> None:
+    finite = all(math.isfinite(value) for value in values)
+    if len(values) != 2 or not finite or values[0] > values[1]:
+        raise InputError(f"{name} is {list(values)}; give two numbers, the smaller first")
+
+
 def _positive(name: str, value: float) -> None:
     if not 0 < value < math.inf:
         raise InputError(f"{name} is {value}; it must be positive")
 
 
-def _at_least(name: str, value: float, least: float) -> None:
+def _at_least(name: str, value: int | float, least: int) -> None:
     if not least <= value < math.inf:
         raise InputError(f"{name} is {value}; it must be at least {least}")
 

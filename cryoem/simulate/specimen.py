@@ -1,12 +1,13 @@
 """What is under the microscope: slices and volumes of a molecule at any coordinate, exactly."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 
+@runtime_checkable
 class Specimen(Protocol):
     """A molecule sampled for one box. It knows no pose, CTF or noise of any data set.
 
