@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from cryoem.decoders.base import Decoder
+from cryoem.decoders.base import Decoder, LinearDecoder, Windowed, combine
 
 
 def half_grid(box_size: int) -> Float[Tensor, "z y x 3"]:
@@ -38,7 +38,7 @@ def evaluate_volumes(
     box_size: int,
     z: Float[Tensor, "volume latent"] | None,
     device: torch.device,
-    points_per_chunk: int = 1 << 18,
+    points_per_chunk: int = 1 << 17,
 ) -> Float[Tensor, "volume side side side"]:
     """Density of the decoder's volumes, one for each row of ``z`` (one in all when None).
 
@@ -49,13 +49,24 @@ def evaluate_volumes(
     grid = half_grid(box_size)
     radius = grid.norm(dim=-1) * box_size
     inside = (radius <= box_size / 2) & (radius > 0)
-    points = grid[inside].to(device)
-    n_volumes = 1 if z is None else len(z)
-    volumes = torch.empty(n_volumes, box_size, box_size, box_size)
-    for i in range(n_volumes):
-        row = None if z is None else z[i : i + 1].to(device)
-        chunks = [decoder(chunk[None], row)[0] for chunk in points.split(points_per_chunk)]
-        spectrum = torch.zeros(grid.shape[:-1], dtype=torch.complex64)
-        spectrum[inside] = torch.cat(chunks).to("cpu", torch.complex64)
-        volumes[i] = spectrum_to_volume(spectrum)
+    rows = None if z is None else z.to(device)
+    chunks = grid[inside].split(points_per_chunk)
+    values = torch.cat([_values(decoder, chunk.to(device), rows).cpu() for chunk in chunks], dim=1)
+    spectrum = torch.zeros(len(values), *grid.shape[:-1], dtype=torch.complex64)
+    spectrum[:, inside] = values.to(torch.complex64)
+    volumes = spectrum_to_volume(spectrum)
+    if isinstance(decoder, Windowed):
+        volumes = volumes * decoder.real_space_window()
     return volumes
+
+
+def _values(
+    decoder: Decoder, points: Float[Tensor, "point 3"], z: Float[Tensor, "volume latent"] | None
+) -> Complex[Tensor, "volume point"]:
+    """All volumes at the same points; a linear decoder is evaluated once for all of them."""
+    if z is None:
+        return decoder(points[None], None)
+    if isinstance(decoder, LinearDecoder):
+        basis = decoder.basis(points[None])
+        return torch.cat([combine(basis, row[None]) for row in z])
+    return torch.cat([decoder(points[None], row[None]) for row in z])

@@ -13,7 +13,7 @@ from torch import Tensor, nn, optim
 
 from cryoem.batch import ParticleBatch
 from cryoem.checkpoint import KEY, describe, plain, read_checkpoint
-from cryoem.decoders.base import Decoder
+from cryoem.decoders.base import Decoder, Regularised
 from cryoem.errors import InputError
 from cryoem.forward_model import ForwardModel
 from cryoem.geometry import ImageGeometry
@@ -35,8 +35,9 @@ class LossTerms:
 class Reconstruction(pl.LightningModule, ABC):
     """One or more decoders fitted to particle images.
 
-    The loss is the mean over images of :class:`LossTerms`, divided by the number of frequencies:
-    1 for a perfect volume without a latent.
+    The loss is the mean over images of :class:`LossTerms`, plus the prior of the decoder shared out
+    among the particles, divided by the number of frequencies: 1 for a perfect volume without a
+    latent.
 
     Parameters
     ----------
@@ -120,8 +121,9 @@ class Reconstruction(pl.LightningModule, ABC):
         """Mean loss of a batch, and what it is made of."""
         terms = self.loss_terms(batch)
         total = terms.error if terms.kl is None else terms.error + terms.beta * terms.kl
+        prior = self._negative_log_prior() / self.geometry.n_particles
         values = {
-            "loss": total.mean() / self.lattice.n_freqs,
+            "loss": (total.mean() + prior) / self.lattice.n_freqs,
             "error": terms.error.detach().mean() / self.lattice.n_freqs,
         }
         if terms.kl is not None:
@@ -206,6 +208,10 @@ class Reconstruction(pl.LightningModule, ABC):
         if own != set(networks):
             name = sorted(own ^ set(networks))[0]
             raise InputError(f"{path}: weights do not fit this model, which differs in {name}")
+
+    def _negative_log_prior(self) -> Tensor:
+        priors = [d.negative_log_prior() for d in self.decoders if isinstance(d, Regularised)]
+        return torch.stack(priors).sum() if priors else torch.zeros((), device=self.device)
 
     def _learning_rate_factor(self) -> Callable[[int], float]:
         total = float(self.trainer.estimated_stepping_batches)

@@ -1,12 +1,14 @@
 """A volume for every image: encoder, latent, decoder."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from cryoem.batch import ParticleBatch
 from cryoem.checkpoint import describe
+from cryoem.decoders.base import LinearDecoder, combine
 from cryoem.encoders.base import Encoder, EncoderView, LatentGaussian
 from cryoem.geometry import ImageGeometry
 from cryoem.losses import squared_error
@@ -58,22 +60,32 @@ class HeteroReconstruction(Reconstruction):
         """The negative evidence lower bound, up to a constant."""
         view = self.view(batch)
         posterior = self.encoder(_without_gradient(view))
-        slices = self.forward_model().decoder(view.coordinates, posterior.sample())
+        z = posterior.sample()
+        if view.basis is None:
+            slices = self.forward_model().decoder(view.coordinates, z)
+        else:
+            slices = combine(view.basis, z)
         with self.float32():
             error = squared_error(view.transfer * slices, view.observed)
-            return LossTerms(error=error, kl=posterior.kl(), beta=self._current_beta())
+            return LossTerms(error=error, kl=posterior.kl(), beta=view.beta)
 
     def view(self, batch: ParticleBatch) -> EncoderView:
         """Images centred, with their CTF and the place of their slice in the volume."""
         model = self.forward_model()
         with self.float32():
             pose = self.poses(batch.index)
-            return EncoderView(
-                index=batch.index,
-                observed=model.observed(batch, pose.shift),
-                transfer=model.transfer(batch),
-                coordinates=model.coordinates(pose.rotation, batch.pixel_size_angstrom),
-            )
+            coordinates = model.coordinates(pose.rotation, batch.pixel_size_angstrom)
+            observed = model.observed(batch, pose.shift)
+            transfer = model.transfer(batch)
+        decoder = model.decoder
+        return EncoderView(
+            index=batch.index,
+            observed=observed,
+            transfer=transfer,
+            coordinates=coordinates,
+            basis=decoder.basis(coordinates) if isinstance(decoder, LinearDecoder) else None,
+            beta=self._current_beta(),
+        )
 
     @torch.no_grad()
     def posterior(self, batch: ParticleBatch) -> LatentGaussian:
@@ -89,4 +101,9 @@ class HeteroReconstruction(Reconstruction):
 
 def _without_gradient(view: EncoderView) -> EncoderView:
     """Poses learn from the comparison with the volume, not by misleading the encoder."""
-    return EncoderView(view.index, view.observed.detach(), view.transfer, view.coordinates.detach())
+    return replace(
+        view,
+        observed=view.observed.detach(),
+        coordinates=view.coordinates.detach(),
+        basis=None if view.basis is None else view.basis.detach(),
+    )

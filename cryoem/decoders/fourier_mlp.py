@@ -4,20 +4,9 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from cryoem.decoders.base import radial_scale, to_half_space
 from cryoem.nets.encodings import ENCODINGS, PositionalEncoding
 from cryoem.nets.mlp import ResidualLinear
-
-
-def to_half_space(
-    freqs: Float[Tensor, "*batch 3"],
-) -> tuple[Float[Tensor, "*batch 3"], Float[Tensor, "*batch"]]:
-    """Flip points with ``kz < 0`` through the origin; returns them and the sign of each.
-
-    A value at a flipped point is the complex conjugate (Friedel), so its imaginary part takes the
-    sign. The network then cannot break the symmetry, and sees half of the points.
-    """
-    sign = 1.0 - 2.0 * (freqs[..., 2] < 0).to(freqs.dtype)
-    return freqs * sign[..., None], sign
 
 
 class FourierMLP(nn.Module):
@@ -84,25 +73,17 @@ class FourierMLP(nn.Module):
     ) -> Complex[Tensor, "batch freq"]:
         """Evaluate the volumes ``z`` at ``freqs``, complex64."""
         points, sign = to_half_space(freqs.float())
-        hidden = self.first(self.encode(points))
-        if z is not None:
-            hidden = hidden + self.condition[0](z)[:, None]
-        hidden = torch.relu(hidden)
-        for i, block in enumerate(self.blocks):
-            if z is None:
-                hidden = block(hidden)
-            else:
-                hidden = torch.relu(
-                    block.linear(hidden) + hidden + self.condition[i + 1](z)[:, None]
-                )
+        biases = self._biases(z)
+        hidden = torch.relu(self.first(self.encode(points)) + biases[0])
+        for block, bias in zip(self.blocks, biases[1:], strict=True):
+            hidden = block(hidden, bias)
         values = self.last(hidden).float()
-        values = values * self._scale(points)[..., None]
+        scale = radial_scale(self.amplitude, points.norm(dim=-1) * self.box_size)
+        values = values * scale[..., None]
         return torch.complex(values[..., 0], values[..., 1] * sign)
 
-    def _scale(self, points: Float[Tensor, "batch freq 3"]) -> Float[Tensor, "batch freq"]:
-        """Interpolate the radial profile linearly at each point."""
-        radius = points.norm(dim=-1) * self.box_size
-        low = radius.floor().clamp(max=len(self.amplitude) - 2)
-        weight = radius - low
-        index = low.long()
-        return self.amplitude[index] * (1 - weight) + self.amplitude[index + 1] * weight
+    def _biases(self, z: Float[Tensor, "batch latent"] | None) -> list[Tensor]:
+        """What the latent adds to each hidden layer, one row per image."""
+        if z is None:
+            return [torch.zeros((), device=self.amplitude.device)] * (1 + len(self.blocks))
+        return [layer(z)[:, None] for layer in self.condition]

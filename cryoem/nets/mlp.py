@@ -6,15 +6,20 @@ from torch import Tensor, nn
 
 
 class ResidualLinear(nn.Module):
-    """``relu(W x + b + x)``: the skip is added before the activation, as in the paper."""
+    """``relu(W x + b + x)``: the skip is added before the activation, as in the paper.
+
+    A further ``bias``, one per image, conditions the layer.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+    def forward(
+        self, x: Float[Tensor, "*batch width"], bias: Tensor | float = 0.0
+    ) -> Float[Tensor, "*batch width"]:
         """Apply the block."""
-        return torch.relu(self.linear(x) + x)
+        return torch.relu(self.linear(x) + x + bias)
 
 
 class ResidualMLP(nn.Sequential):
