@@ -9,6 +9,17 @@ from cryoem.errors import InputError
 from cryoem.io.rows import ParticleRows, check_ctf, check_finite, check_pixel_size
 from cryoem.rotations import from_cryosparc
 
+_TEXT_FIELDS = ("blob/path", "ctf/type", "location/micrograph_path")
+_VECTORS = {
+    "blob/shape": (2,),
+    "alignments3D/pose": (3,),
+    "alignments3D/shift": (2,),
+    "ctf/shift_A": (2,),
+    "ctf/tilt_A": (2,),
+    "ctf/trefoil_A": (2,),
+    "ctf/tetra_A": (4,),
+    "ctf/anisomag": (4,),
+}
 _ABERRATIONS = ("tilt_A", "trefoil_A", "tetra_A", "anisomag")
 
 
@@ -24,6 +35,7 @@ def read_cryosparc(path: Path, passthrough: Path | None = None) -> ParticleRows:
     columns = {name: table[name] for name in _names(table)}
     if passthrough is not None:
         columns = _join(path, columns, passthrough) | columns
+    _check_fields(path, columns)
     missing = [name for name in ("blob/path", "blob/idx") if name not in columns]
     if missing:
         raise InputError(
@@ -31,12 +43,11 @@ def read_cryosparc(path: Path, passthrough: Path | None = None) -> ParticleRows:
             "give the passthrough file too (data.passthrough=..._passthrough_particles.cs)"
         )
     origin, notes = {"images": f"{path.name}:blob/path,blob/idx"}, []
-    written = np.char.lstrip(np.char.decode(columns["blob/path"].astype(bytes), "utf-8"), ">")
+    written = np.char.lstrip(_text(columns["blob/path"]), ">")
     names, stack = np.unique(written, return_inverse=True)
-    for name in ("blob/sign",):
-        if name in columns:
-            signs = ", ".join(f"{value:g}" for value in np.unique(columns[name]))
-            notes.append(f"{name} is {signs} (-1: dark particles, says cryoSPARC)")
+    if "blob/sign" in columns:
+        signs = ", ".join(f"{value:g}" for value in np.unique(columns["blob/sign"]))
+        notes.append(f"blob/sign is {signs} (-1: dark particles, says cryoSPARC)")
     return ParticleRows(
         path=path,
         image_paths=tuple(str(name) for name in names),
@@ -54,6 +65,27 @@ def read_cryosparc(path: Path, passthrough: Path | None = None) -> ParticleRows:
         origin=origin,
         notes=tuple(notes),
     )
+
+
+def _check_fields(path: Path, columns: dict[str, np.ndarray]) -> None:
+    """Refuse a field that we use and that is not numbers of the usual shape."""
+    for name, values in columns.items():
+        group = name.partition("/")[0]
+        if name in _TEXT_FIELDS:
+            fits = values.dtype.kind in "SU" and values.ndim == 1
+        elif name in _VECTORS or group in ("blob", "ctf", "alignments3D"):
+            fits = values.dtype.kind in "iuf" and values.shape[1:] == _VECTORS.get(name, ())
+        else:
+            fits = True
+        if not fits:
+            shape = values.shape[1:]
+            raise InputError(f"{path}: field {name} has values of type {values.dtype}{shape}")
+
+
+def _text(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "surrogateescape")
+    return values.astype(str)
 
 
 def read_cs(path: Path) -> np.ndarray:
@@ -209,7 +241,5 @@ def _micrograph(columns: dict[str, np.ndarray], origin: dict[str, str]) -> np.nd
         if name in columns:
             origin["micrograph"] = name
             values = columns[name]
-            if values.dtype.kind == "S":
-                return np.char.decode(values, "utf-8").astype(object)
-            return values
+            return _text(values).astype(object) if name in _TEXT_FIELDS else values
     return None

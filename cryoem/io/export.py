@@ -93,10 +93,10 @@ def _origins(
     in_pixels = ORIGINS_PIXEL[0] in particles and ORIGINS_ANGSTROM[0] not in particles
     has_optics = any(block.name == "optics" for block in blocks)
     if in_pixels or (ORIGINS_ANGSTROM[0] not in particles and not has_optics):
-        return _pair(ORIGINS_PIXEL, pose.shift.double().cpu().numpy())
+        return _pair(ORIGINS_PIXEL, _pixels(pose))
     own = read_relion(table.path).pixel_size_angstrom  # not a size given by the user
     size = table.pixel_size_angstrom if own is None else own[table.row]
-    return _pair(ORIGINS_ANGSTROM, pose.shift.double().cpu().numpy() * size[:, None])
+    return _pair(ORIGINS_ANGSTROM, _pixels(pose) * size[:, None])
 
 
 def _fresh(table: ParticleTable, pose: Pose | None, latents: Columns) -> list[StarTable]:
@@ -104,7 +104,7 @@ def _fresh(table: ParticleTable, pose: Pose | None, latents: Columns) -> list[St
     optics, group = _optics(table)
     columns = {"_rlnOpticsGroup": [b"%d" % (k + 1) for k in group]} | _ctf(table)
     if pose is not None:
-        shift = pose.shift.double().cpu().numpy() * table.pixel_size_angstrom[:, None]
+        shift = _pixels(pose) * table.pixel_size_angstrom[:, None]
         columns |= _angles(pose) | _pair(ORIGINS_ANGSTROM, shift)
     columns |= latents
     if _is_star(table):
@@ -157,8 +157,12 @@ def _ctf(table: ParticleTable) -> Columns:
     }
 
 
+def _pixels(pose: Pose) -> np.ndarray:
+    return pose.shift.detach().double().cpu().numpy()
+
+
 def _angles(pose: Pose) -> Columns:
-    angles = to_relion(pose.rotation.double().cpu())
+    angles = to_relion(pose.rotation.detach().double().cpu())
     return {
         label: [b"%.6f" % value for value in angle.tolist()]
         for label, angle in zip(ANGLES, angles, strict=True)

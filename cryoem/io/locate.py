@@ -1,5 +1,6 @@
 """Where on this machine a stack lies that a particle file names."""
 
+import os
 from pathlib import Path
 
 from cryoem.errors import InputError
@@ -14,7 +15,8 @@ def locate_stacks(rows: ParticleRows, root: Path | None) -> list[Path | None]:
 
 def find_file(written: str, folder: Path, root: Path | None) -> Path | None:
     """Return the first of the :func:`candidates` that exists."""
-    return next((path for path in candidates(written, folder, root) if path.is_file()), None)
+    # os.path, unlike pathlib, says no to a name that is too long or malformed.
+    return next((p for p in candidates(written, folder, root) if os.path.isfile(p)), None)
 
 
 def candidates(written: str, folder: Path, root: Path | None) -> list[Path]:

@@ -214,7 +214,7 @@ def _images(columns: _Columns) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]
     """Split ``000001@path``; a bare path is the first image of its file."""
     parts = [name.partition("@") for name in columns["_rlnImageName"]]
     written = np.array([path if at else number for number, at, path in parts], dtype=object)
-    numbers = [int(number) if at and number.isdecimal() else int(not at) for number, at, _ in parts]
+    numbers = [_image_number(number) if at else 1 for number, at, _ in parts]
     frame = np.array(numbers, dtype=np.int64) - 1
     bad = (frame < 0) | (written == "")
     if bad.any():
@@ -225,6 +225,11 @@ def _images(columns: _Columns) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]
         )
     stack, names = pd.factorize(written)
     return tuple(str(name) for name in names), stack.astype(np.int32), frame
+
+
+def _image_number(text: str) -> int:
+    """Number of an image from 1; 0 for what is not one. MRC headers count in 32 bits."""
+    return int(text) if text.isdecimal() and len(text) < 12 else 0
 
 
 def _rotation(columns: _Columns) -> np.ndarray | None:

@@ -82,6 +82,16 @@ def test_senseless_fields_are_named(tmp_path, field, value, message):
         read_table(write_cs(tmp_path / "p.cs", table))
 
 
+@pytest.mark.parametrize(
+    ("field", "kind"), [("blob/path", "<f4"), ("blob/idx", "S4"), ("blob/shape", ("<u4", (3,)))]
+)
+def test_fields_of_another_type_are_named(tmp_path, field, kind):
+    types = cs_blobs().dtype
+    fields = [(name, kind if name == field else types[name]) for name in types.names]
+    with pytest.raises(InputError, match=f"field {field} has values of type"):
+        read_table(write_cs(tmp_path / "p.cs", np.zeros(3, dtype=fields)))
+
+
 def test_p12_equals_the_golden_pickles(shared_data):
     folder = shared_data / "real" / "cryodrgn"
     table = read_table(folder / "cryosparc_P12_J24_001_particles.cs")

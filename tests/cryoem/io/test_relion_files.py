@@ -1,8 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mrc_stacks import write_mrcs
-from particle_files import LABELS, TWO_GROUPS, star_rows, write_star_31
+from particle_files import LABELS, ONE_GROUP, TWO_GROUPS, star_rows, write_star_31
 
 from cryoem.errors import InputError
 from cryoem.io.pickles import load_pickle
@@ -139,6 +143,31 @@ def test_root_says_where_relative_paths_start_and_finds_a_moved_stack_by_name(tm
     assert open_particles(path, root=tmp_path / "data").table.stacks == (
         tmp_path / "data" / "a.mrcs",
     )
+
+
+_VALUES = st.sampled_from(
+    ["", "0", "-1", "1e999", "nan", "abc", "99999999999999999999@a.mrcs", "1@", "@", "a.mrcs",
+     "1@b" + 300 * "x", "'q q'", "#", "\n", "3.5", "_rlnX", "data_particles", "loop_"]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(place=st.integers(0, 200), value=_VALUES, groups=st.sampled_from([ONE_GROUP, TWO_GROUPS]))
+def test_any_one_wrong_word_gives_particles_or_an_input_error(
+    tmp_path_factory, place, value, groups
+):
+    folder = tmp_path_factory.mktemp("fuzz")
+    write_mrcs(folder / "a.mrcs")
+    path = write_star_31(folder / "p.star", groups=groups)
+    words = re.split(r"(\s+)", path.read_text())
+    words[place % len(words)] = value
+    path.write_text("".join(words))
+    try:
+        source = open_particles(path)
+    except InputError:
+        pass
+    else:
+        assert source.read(torch.arange(len(source.table))).isfinite().all()
 
 
 # Real files, against what cryoDRGN's parsers made of them.
