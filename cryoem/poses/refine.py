@@ -47,4 +47,4 @@ class RefinedPoses(nn.Module):
 
     def table(self) -> Pose:
         """All poses as they are now, on the CPU."""
-        return Pose(rotation=self.rotation.rows.cpu(), shift=self.shift.rows.cpu())
+        return Pose(self.rotation.snapshot(), self.shift.snapshot())

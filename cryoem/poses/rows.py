@@ -138,6 +138,10 @@ class RowTable(nn.Module, ABC):
         update = self.adam.step(index, gradient, lr_factor)
         self.rows[index] = self._moved(self.rows[index], update)
 
+    def snapshot(self) -> Float[Tensor, "row *shape"]:
+        """Copy of all rows on the CPU, which later steps do not change."""
+        return self.rows.to("cpu", copy=True)
+
     def merge(self, gather: Gather) -> None:
         """Take every row from the rank that has stepped it most often.
 
