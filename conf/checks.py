@@ -64,7 +64,7 @@ def problems(config: DictConfig) -> list[str]:
     for key, value in _given(config, FILES):
         if not Path(value).exists():
             found.append(f"{key}={value}: no such file; paths start from {Path.cwd()}")
-    return [*found, *_selection(config), *_window(config)]
+    return [*found, *_selection(config), *_window(config), *_posterior(config)]
 
 
 def _selection(config: DictConfig) -> list[str]:
@@ -73,6 +73,19 @@ def _selection(config: DictConfig) -> list[str]:
         f"{key}={value}: no such file; for the first rows write {key}=first:1000"
         for key, value in _given(config, ("data.select",))
         if not value.startswith("first:") and not Path(value).exists()
+    ]
+
+
+def _posterior(config: DictConfig) -> list[str]:
+    """The exact posterior exists for decoders that are linear in the latent."""
+    target = config.model.get("encoder", {}).get("_target_", "")
+    linear = ("FourierGrid", "FourierMLPBasis")
+    decoder = config.model.decoder._target_
+    if not target.endswith("LinearPosterior") or decoder.endswith(linear):
+        return []
+    return [
+        "model/encoder=posterior: needs a decoder that is linear in the latent, not "
+        f"{decoder.rpartition('.')[2]}; use model/encoder=mlp or model/decoder=fourier_mlp_basis"
     ]
 
 

@@ -78,6 +78,32 @@ class MLPEncoderConf(Factory):
 
 
 @dataclass
+class ConvEncoderConf(Factory):
+    _target_: str = "cryoem.encoders.conv.ConvEncoder"
+    channels: int = MISSING
+
+
+@dataclass
+class TableEncoderConf(Factory):
+    _target_: str = "cryoem.encoders.table.TableEncoder"
+    lr: float = MISSING
+    spread: float = MISSING
+
+
+@dataclass
+class PosteriorConf(Factory):
+    _target_: str = "cryoem.encoders.posterior.LinearPosterior"
+
+
+@dataclass
+class FourierGridConf(Factory):
+    _target_: str = "cryoem.decoders.fourier_grid.FourierGrid"
+    gain: float = MISSING
+    prior: float = MISSING
+    component_prior: float = MISSING
+
+
+@dataclass
 class FourierMLPConf(Factory):
     _target_: str = "cryoem.decoders.fourier_mlp.FourierMLP"
     width: int = MISSING
@@ -86,6 +112,11 @@ class FourierMLPConf(Factory):
     n_frequencies: int | None = MISSING
     sigma: float = MISSING
     seed: int = MISSING
+
+
+@dataclass
+class FourierMLPBasisConf(FourierMLPConf):
+    _target_: str = "cryoem.decoders.fourier_mlp_basis.FourierMLPBasis"
 
 
 @dataclass
@@ -166,7 +197,12 @@ SCHEMAS = {
     "data/simulated_schema": SimulatedConf,
     "model/hetero_schema": HeteroConf,
     "model/homo_schema": HomoConf,
+    "model/encoder/conv_schema": ConvEncoderConf,
     "model/encoder/mlp_schema": MLPEncoderConf,
+    "model/encoder/posterior_schema": PosteriorConf,
+    "model/encoder/table_schema": TableEncoderConf,
+    "model/decoder/fourier_grid_schema": FourierGridConf,
+    "model/decoder/fourier_mlp_basis_schema": FourierMLPBasisConf,
     "model/decoder/fourier_mlp_schema": FourierMLPConf,
     "model/optimizer/optimizer_schema": OptimizerConf,
     "poses/known_schema": KnownPosesConf,

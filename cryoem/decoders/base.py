@@ -53,10 +53,10 @@ class Regularised(Protocol):
 
 @runtime_checkable
 class Windowed(Protocol):
-    """A decoder whose interpolation multiplies the density by a known window."""
+    """A decoder whose interpolation changes the density by a known factor."""
 
     def real_space_window(self) -> Float[Tensor, "side side side"]:
-        """Factor by which its grid values, taken as samples, overstate the density."""
+        """Factor that turns the transform of its grid values into density."""
         ...
 
 

@@ -32,8 +32,8 @@ class FourierGrid(nn.Module):
     Notes
     -----
     Values are multiplied by ``amplitude``, the radial profile of the signal, so that 1 is the
-    expected size of the mean at every radius. Linear interpolation multiplies the density by
-    ``sinc^2`` along each axis; :meth:`real_space_window` tells a volume's reader.
+    expected size of the mean at every radius. Linear interpolation changes the density away from
+    the centre; :meth:`real_space_window` undoes that where a volume is made.
     """
 
     amplitude: Float[Tensor, " shell"]
@@ -101,7 +101,13 @@ class FourierGrid(nn.Module):
         return mean * table[:, :2].square().sum() + components * table[:, 2:].square().sum()
 
     def real_space_window(self) -> Float[Tensor, "side side side"]:
-        """What linear interpolation does to the density: ``prod_i sinc^2(x_i / D)``."""
+        """What turns fitted grid values into density: ``prod_i (2 + cos 2 pi x) / 3 sinc^2 x``.
+
+        ``x`` in boxes. Interpolation tiles space with copies of the grid's density, weighted by
+        ``w(x + m) = sinc^2(x + m)``. Fitting data that are ``rho`` in the box and nothing outside
+        gives grid values ``rho w / sum_m w(x + m)^2`` by least squares, and the sum has that form.
+        """
         side = self.box_size
-        axis = torch.sinc((torch.arange(side) - side // 2) / side) ** 2
+        x = (torch.arange(side) - side // 2) / side
+        axis = (2 + torch.cos(2 * torch.pi * x)) / (3 * torch.sinc(x) ** 2)
         return axis[:, None, None] * axis[None, :, None] * axis[None, None, :]
