@@ -93,9 +93,11 @@ class HeteroReconstruction(Reconstruction):
         return self.encoder(self.view(batch))
 
     def _current_beta(self) -> float:
-        if not self.beta_warmup_epochs:
+        """Weight at this step; never quite zero, where an exact posterior would not exist."""
+        training = self._trainer is not None and self.trainer.training
+        if not self.beta_warmup_epochs or not training:
             return self.beta
-        epochs = self.global_step / self.trainer.num_training_batches
+        epochs = (self.global_step + 1) / self.trainer.num_training_batches
         return self.beta * min(1.0, epochs / self.beta_warmup_epochs)
 
 
