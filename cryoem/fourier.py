@@ -50,7 +50,8 @@ def fourier_crop(
     """Resample images to a smaller even box by cutting their transform.
 
     The real-space values keep their scale times ``side / box_size``: with the orthonormal
-    transform, white noise of variance one stays white noise of variance one.
+    transform, white noise of variance one stays white noise of variance one, also at the new
+    Nyquist frequency.
 
     Raises
     ------
@@ -64,4 +65,7 @@ def fourier_crop(
         return images
     low, high = side // 2 - box_size // 2, side // 2 + box_size // 2
     spectrum = fourier_transform(images)[..., low:high, low:high]
-    return inverse_fourier_transform(spectrum)
+    # Of +-Nyquist only one is kept. A real image holds their mean there, which has half the noise.
+    nyquist = torch.ones(box_size, device=images.device, dtype=images.dtype)
+    nyquist[0] = 2**0.5
+    return inverse_fourier_transform(spectrum * torch.maximum(nyquist[:, None], nyquist))
