@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.decomposition import PCA
 
 from cryoem.errors import InputError
 
@@ -39,11 +38,13 @@ def fit_pca(z: Float[np.ndarray, "particle latent"]) -> PrincipalAxes:
         If there is a number that is not finite; the first such row is named.
     """
     check_finite(z)
-    pca = PCA(svd_solver="full").fit(np.asarray(z, dtype=np.float64))
-    largest = np.abs(pca.components_).argmax(axis=1)
-    sign = np.sign(pca.components_[np.arange(len(largest)), largest])
-    ratio = np.nan_to_num(pca.explained_variance_ratio_)  # 0/0 where all rows are equal
-    return PrincipalAxes(pca.mean_, pca.components_ * sign[:, None], ratio)
+    mean = z.mean(axis=0, dtype=np.float64)
+    variance, vectors = np.linalg.eigh((z - mean).T @ (z - mean))
+    axes = vectors.T[::-1]
+    largest = np.abs(axes).argmax(axis=1)
+    sign = np.sign(axes[np.arange(len(axes)), largest])
+    share = np.maximum(variance[::-1], 0) / max(variance.sum(), np.finfo(float).tiny)
+    return PrincipalAxes(mean, axes * sign[:, None], share)
 
 
 def check_finite(z: Float[np.ndarray, "particle latent"]) -> None:

@@ -66,12 +66,11 @@ def _position(z: np.ndarray) -> np.ndarray:
     scores = pca.project(z)
     if scores.shape[1] < 2 or pca.explained_variance_ratio[1] < 0.1:
         return scores[:, 0]
-    plane = scores[:, :2] / scores[:, :2].std(axis=0)
-    radius = np.linalg.norm(plane, axis=1)
+    radius = np.linalg.norm(scores[:, :2] / scores[:, :2].std(axis=0), axis=1)
     # A disc has 1/8 of its points within half of the median radius, a Gaussian 0.16, a ring none.
     if np.mean(radius < 0.5 * np.median(radius)) > _HOLE:
         return scores[:, 0]
-    return _angle_from_gap(np.arctan2(plane[:, 1], plane[:, 0]))
+    return _angle_from_gap(np.arctan2(scores[:, 1], scores[:, 0]))
 
 
 def _angle_from_gap(angle: np.ndarray) -> np.ndarray:

@@ -25,4 +25,4 @@ def low_pass(
     radius = np.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2)  # cycles/voxel
     edge = np.clip((radius - voxel_size / resolution) * side / 2, 0, 1)
     spectrum = np.fft.rfftn(volume) * (0.5 + 0.5 * np.cos(np.pi * edge))
-    return np.fft.irfftn(spectrum, s=volume.shape).astype(volume.dtype)
+    return np.fft.irfftn(spectrum, s=volume.shape, axes=(0, 1, 2)).astype(volume.dtype)

@@ -146,8 +146,8 @@ def _add(table: Table, key: str, value: Any) -> None:
     if isinstance(value, dict):
         table.add_row(key, "")
         for name, item in value.items():
-            _add(table, f"  {name}", item)
-    elif key == "resolution":
+            _add(table, f"{key[: -len(key.lstrip())]}  {name}", item)
+    elif key.strip() == "resolution":
         for card in map(resolution_card, value):
             table.add_row(key, escape(f"{card['value']} ({card['note']})"))
     else:

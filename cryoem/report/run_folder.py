@@ -124,5 +124,6 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
 
 def _warnings(path: Path) -> list[str]:
     """Return the last twenty different warnings and errors of the log, without their times."""
-    found = [match[0] for line in path.open(errors="replace") if (match := _LOGGED.search(line))]
+    with path.open(errors="replace") as lines:
+        found = [match[0] for line in lines if (match := _LOGGED.search(line))]
     return list(dict.fromkeys(found))[-20:]
