@@ -55,7 +55,9 @@ def write_leaderboard(
     for run, point in runs.items():
         metrics = run / "metrics.json"
         if metrics.is_file():
-            rows.append({"point": run.name, **point, **json.loads(metrics.read_text())})
+            numbers = json.loads(metrics.read_text()).items()
+            scalars = {key: value for key, value in numbers if not isinstance(value, (list, dict))}
+            rows.append({"point": run.name, **point, **scalars})
     if rows and any(objective not in row for row in rows):
         raise InputError(f"objective={objective}: no such metric.\nOne of: {', '.join(rows[0])}")
     rows.sort(key=lambda row: float(str(row[objective])))

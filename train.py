@@ -33,7 +33,7 @@ log = logging.getLogger("train")
 @contextmanager
 def blamed_on_the_configuration() -> Iterator[None]:
     """Turn what a constructor refuses into an error that names the reason."""
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     try:
         yield

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from conf.schema import register_schemas
+from conf.stored import moved
 from cryoem.errors import InputError
 
 CONF = Path(__file__).parent
@@ -63,9 +64,22 @@ def compose(
         full.insert(0, "data=particles" if "data.particles" in chosen else "experiment=demo")
     try:
         with _search_path(config_name, config_dir) as extra:
-            return hydra.compose(config_name, [*full, *extra])
+            config = hydra.compose(config_name, [*full, *extra])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise InputError(explain(error, overrides)) from error
+    stored = Path(config_dir or "", f"{config_name}.yaml")
+    if config_dir is not None and stored.is_file():
+        config = _in_its_folder(config, stored)
+    return config
+
+
+def _in_its_folder(config: DictConfig, stored: Path) -> DictConfig:
+    """Let a configuration that a run has stored point to the folder it has now."""
+    old = OmegaConf.select(OmegaConf.load(stored), "output_dir")
+    new = config.get("output_dir")
+    if not isinstance(old, str) or not isinstance(new, str):
+        return config
+    return OmegaConf.create(moved(OmegaConf.to_container(config), old, new))
 
 
 @contextmanager

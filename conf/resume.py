@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from conf.stored import load_stored
 from cryoem.errors import InputError
 
 # What may change between two parts of one run: how long, where and how fast, not what.
@@ -68,7 +69,8 @@ def _refuse_another_experiment(config: DictConfig, folder: Path) -> None:
     way_out = "Choose another name=, or resume=never to start over in this folder"
     if not file.is_file():
         raise InputError(f"{folder} holds a checkpoint but no config.yaml.\n{way_out}")
-    old, new = (_flat(OmegaConf.to_container(c)) for c in (OmegaConf.load(file), config))
+    old = _flat(load_stored(file, config.output_dir))
+    new = _flat(OmegaConf.to_container(config))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not _is_free(key):
             raise InputError(

@@ -80,7 +80,12 @@ def drop_column(particles: Path, label: str) -> None:
         ["resume=must"],
         ["data.simulation.motion=dance"],
         ["data.simulation.box_size=15"],
-        ["model.decoder.encoding=nope", "data.simulation.n_particles=20"],
+        [
+            "model.decoder.encoding=nope",
+            "model/decoder=fourier_mlp",
+            "model/encoder=mlp",
+            "data.simulation.n_particles=20",
+        ],
         ["ckpt_path=nowhere"],
     ],
 )

@@ -1,0 +1,130 @@
+"""The training command, in this process, on a data set that takes seconds."""
+
+import json
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+import train
+
+TINY = (
+    "data.simulation.n_particles=48",
+    "data.simulation.box_size=16",
+    "data.simulation.pixel_size_angstrom=14",
+    "data.batch_size=16",
+    "trainer.accelerator=cpu",
+    "trainer.max_epochs=1",
+    "callbacks.export.n_volumes=2",
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _shown(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+def epochs(run: str = "runs/demo") -> list[int]:
+    """Epochs in the table of metrics, in its order."""
+    return list(pd.read_csv(f"{run}/metrics.csv")["epoch"].drop_duplicates())
+
+
+@pytest.mark.parametrize("model", ["hetero", "homo"])
+def test_a_run_leaves_its_folder_and_nothing_else(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([*TINY, f"model={model}"]) == 0
+    run = Path("runs/demo")
+    volumes = {"volume.mrc", "half1.mrc", "half2.mrc"}
+    if model == "hetero":
+        volumes = {"volume_001.mrc", "volume_002.mrc", "volumes.csv"}
+    expected = {"config.yaml", "run.log", "metrics.csv", "metrics.json", "report.html", "data"}
+    expected |= {"checkpoints", "volumes", "figures", "particles.star"}
+    expected |= {"latents.npz"} if model == "hetero" else set()
+    assert {path.name for path in run.iterdir()} >= expected
+    assert {path.name for path in (run / "volumes").iterdir()} >= volumes
+    assert list(run.glob("figures/*.png"))
+    assert [path.name for path in Path().iterdir()] == ["runs"]
+    assert json.loads((run / "metrics.json").read_text())["epochs"] == 1
+    assert "runs/demo/report.html" in capsys.readouterr().out
+
+
+def test_the_checkpoint_holds_plain_values_and_the_configuration() -> None:
+    assert train.main([*TINY]) == 0
+    checkpoint = torch.load("runs/demo/checkpoints/last.ckpt", weights_only=True)
+    stored = yaml.safe_load(Path("runs/demo/config.yaml").read_text())
+    assert checkpoint["reconstruction"]["config"] == stored
+
+
+def test_the_same_command_goes_on_and_says_when_it_is_finished(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert train.main([*TINY]) == 0
+    assert train.main([*TINY, "trainer.max_epochs=2"]) == 0
+    assert epochs() == [0, 1]
+    before = Path("runs/demo/metrics.csv").stat().st_mtime_ns
+    caplog.clear()
+    assert train.main([*TINY, "trainer.max_epochs=2"]) == 0
+    assert "runs/demo is finished" in caplog.text
+    assert Path("runs/demo/metrics.csv").stat().st_mtime_ns == before
+
+
+def test_another_experiment_in_the_folder_is_refused_and_never_starts_over(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train.main([*TINY]) == 0
+    stored = Path("runs/demo/config.yaml").read_text()
+    other = [*TINY, "model.beta=0.5"]
+    assert train.main(other) == 2
+    message = capsys.readouterr().err
+    assert "model.beta=1.0, not 0.5" in message
+    assert "resume=never" in message
+    assert Path("runs/demo/config.yaml").read_text() == stored
+    assert train.main([*other, "resume=never"]) == 0
+    assert epochs() == [0]
+    assert yaml.safe_load(Path("runs/demo/config.yaml").read_text())["model"]["beta"] == 0.5
+
+
+def test_a_failed_new_start_keeps_what_the_earlier_run_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train.main([*TINY]) == 0
+    checkpoint = Path("runs/demo/checkpoints/last.ckpt").read_bytes()
+    network = ["model/encoder=mlp", "model/decoder=fourier_mlp", "model.decoder.encoding=nope"]
+    assert train.main([*TINY, *network, "resume=never"]) == 2
+    assert "nope" in capsys.readouterr().err
+    assert Path("runs/demo/checkpoints/last.ckpt").read_bytes() == checkpoint
+    assert epochs() == [0]
+
+
+def test_a_run_is_repeated_from_its_own_configuration() -> None:
+    assert train.main([*TINY]) == 0
+    again = ["--config-dir", "runs/demo", "--config-name", "config", "output_dir=runs/again"]
+    assert train.main(again) == 0
+    first, second = (
+        torch.load(f"runs/{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("demo", "again")
+    )
+    networks = [key for key in first if not key.startswith("poses.")]
+    for key in networks:
+        torch.testing.assert_close(first[key], second[key], rtol=0, atol=0)
+
+
+def test_weights_of_another_run_are_where_a_run_starts() -> None:
+    assert train.main([*TINY]) == 0
+    new = [*TINY, "name=second", "ckpt_path=runs/demo", "model.optimizer.lr=1e-30"]
+    assert train.main(new) == 0
+    first, second = (
+        torch.load(f"runs/{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("demo", "second")
+    )
+    key = max(first, key=lambda key: first[key].numel() if torch.is_tensor(first[key]) else 0)
+    torch.testing.assert_close(first[key], second[key])
