@@ -59,6 +59,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "figures": [_figure(path) for path in in_reading_order(run.figures)],
         "volumes": volume_rows(run),
         "latent_names": _latent_names(run),
+        "volume_folder": str((run.path / "volumes").resolve()),
         "has_script": (run.path / "volumes" / "open.cxc").is_file(),
         "checkpoints": [(p.name, f"{p.stat().st_size / 1e6:.1f} MB") for p in run.checkpoints],
         "command": f"python train.py --config-dir {run.path} --config-name config",
