@@ -52,7 +52,7 @@ def simulate(
 
     Images are ``+-(CTF * projection of a truth volume) + N(0, 1)``: the truth volumes are in the
     units of the images. Every step before the noise is exact for bead models, without
-    interpolation, and right to 1e-4 for maps.
+    interpolation, and right to 1e-5 for maps.
 
     Parameters
     ----------

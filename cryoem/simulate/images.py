@@ -11,6 +11,7 @@ from torch import Tensor
 from cryoem.ctf import evaluate_ctf
 from cryoem.lattice import shift_phases
 from cryoem.simulate.acquisition import Acquisition
+from cryoem.simulate.parallel import in_threads
 from cryoem.simulate.settings import Simulation
 from cryoem.simulate.specimen import Specimen, plane_freqs, to_images
 
@@ -39,18 +40,27 @@ def render(
 ) -> SignalPower:
     """Fill ``clean`` (image, side, side) with noise-free images; returns their power."""
     total = len(images.pose)
-    power = outline_power = outline_pixels = 0.0
-    for start in range(0, total, specimen.images_per_batch):
-        rows = slice(start, min(start + specimen.images_per_batch, total))
+
+    def render_batch(rows: slice) -> tuple[float, float, float]:
         slices = specimen.slices(images.pose.rotation[rows], images.coordinate[rows])
         slices = slices * _shifts(settings, images.pose.shift[rows])
         projections = to_images(slices)
         contrast = to_images(slices * _transfer(settings, images, rows))
         clean[rows] = contrast.numpy()
         outline = projections > _OUTLINE * projections.amax((-2, -1), keepdim=True)
-        power += float(contrast.double().var((-2, -1), correction=0).sum())
-        outline_power += float(contrast[outline].double().square().sum())
-        outline_pixels += float(outline.sum())
+        return (
+            float(contrast.double().var((-2, -1), correction=0).sum()),
+            float(contrast[outline].double().square().sum()),
+            float(outline.sum()),
+        )
+
+    starts = range(0, total, specimen.images_per_batch)
+    batches = [slice(start, min(start + specimen.images_per_batch, total)) for start in starts]
+    power = outline_power = outline_pixels = 0.0
+    for rows, sums in zip(batches, in_threads(render_batch, batches), strict=True):
+        power += sums[0]
+        outline_power += sums[1]
+        outline_pixels += sums[2]
         progress(rows.stop, total)
     return SignalPower(power / total, outline_power / max(outline_pixels, 1.0))
 

@@ -1,5 +1,7 @@
 """The ground truth of a data set: volumes, their mean, and where the molecule moves."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -7,6 +9,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from cryoem.simulate.motions import Motion, spread
+from cryoem.simulate.parallel import in_threads
 from cryoem.simulate.specimen import Specimen
 from cryoem.volume import spectrum_to_volume
 
@@ -14,9 +17,11 @@ _MEAN_CONFORMATIONS = 32
 _MASK_CONFORMATIONS = 36
 
 
-def true_volume(specimen: Specimen, coordinate: float) -> Float[Tensor, "side side side"]:
-    """Density of one conformation; its projections are the images before CTF and noise."""
-    return spectrum_to_volume(specimen.spectrum(coordinate))
+def true_volumes(
+    specimen: Specimen, coordinates: Float[Tensor, " state"]
+) -> Iterator[Float[Tensor, "side side side"]]:
+    """Density of each conformation; its projections are the images before CTF and noise."""
+    yield from map(spectrum_to_volume, in_threads(specimen.spectrum, coordinates.tolist()))
 
 
 def mean_volume(
@@ -32,12 +37,10 @@ def mean_volume(
         ordered = coordinates.sort().values
         values = torch.stack([part.mean() for part in ordered.chunk(_MEAN_CONFORMATIONS)])
         counts = torch.ones(len(values))
-    share = counts.double() / counts.sum()
-    spectrum = sum(
-        weight * specimen.spectrum(value)
-        for value, weight in zip(values.tolist(), share.tolist(), strict=True)
-    )
-    return spectrum_to_volume(torch.as_tensor(spectrum))
+    share = (counts.double() / counts.sum()).tolist()
+    spectra = in_threads(specimen.spectrum, values.tolist())
+    mean = sum(weight * spectrum for weight, spectrum in zip(share, spectra, strict=True))
+    return spectrum_to_volume(torch.as_tensor(mean))
 
 
 def moving_mask(

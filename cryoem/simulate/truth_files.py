@@ -18,7 +18,7 @@ from cryoem.simulate.images import SignalPower
 from cryoem.simulate.motions import Motion
 from cryoem.simulate.settings import Simulation
 from cryoem.simulate.specimen import Specimen
-from cryoem.simulate.truth import mean_volume, moving_mask, true_volume
+from cryoem.simulate.truth import mean_volume, moving_mask, true_volumes
 
 
 def write_labels(truth: Path, images: Acquisition, states: Float[Tensor, " state"]) -> None:
@@ -44,9 +44,8 @@ def write_volumes(
 ) -> None:
     """Write every state and the mean over the images, in the units of the images."""
     pixel_size = settings.pixel_size_angstrom
-    for number, coordinate in enumerate(states.tolist()):
-        volume = scale * true_volume(specimen, coordinate)
-        write_volume(truth / f"volume_{number:03d}.mrc", volume.numpy(), pixel_size)
+    for number, volume in enumerate(true_volumes(specimen, states)):
+        write_volume(truth / f"volume_{number:03d}.mrc", scale * volume.numpy(), pixel_size)
     mean = scale * mean_volume(specimen, images.coordinate)
     write_volume(truth / "mean.mrc", mean.numpy(), pixel_size)
 

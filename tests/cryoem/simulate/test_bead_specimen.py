@@ -9,7 +9,7 @@ from cryoem.simulate.bead_specimen import BeadSpecimen
 from cryoem.simulate.beads import BeadModel
 from cryoem.simulate.motions import igg_circular_1d, still
 from cryoem.simulate.specimen import plane_freqs, to_images
-from cryoem.simulate.truth import mean_volume, moving_mask, true_volume
+from cryoem.simulate.truth import mean_volume, moving_mask, true_volumes
 from cryoem.volume import half_grid, volume_to_spectrum
 
 SIDE, PIXEL, RESOLUTION = 32, 8.0, 24.0
@@ -29,6 +29,10 @@ def phantom(specimen) -> GaussianPhantom:
     beads = specimen.motion.beads
     weights = beads.weights / beads.weights.mean()
     return GaussianPhantom(beads.positions / PIXEL, weights, specimen.sigma, SIDE)
+
+
+def true_volume(specimen: BeadSpecimen, coordinate: float) -> torch.Tensor:
+    return next(true_volumes(specimen, torch.tensor([coordinate])))
 
 
 def test_slices_equal_the_analytic_phantom_at_the_rotated_frequencies(specimen, phantom):

@@ -26,7 +26,7 @@ def test_a_map_is_transformed_as_by_the_direct_sum(side):
     direct = torch.einsum("zyx,px,py,pz->p", density.to(torch.complex128), *waves)
     error = _GriddedTransform(density)(freqs) - direct
     relative = float(error.abs().square().mean().sqrt() / direct.abs().square().mean().sqrt())
-    assert relative < 1e-4  # 2e-5 measured
+    assert relative < 2e-5  # 8e-6 measured
 
 
 def test_a_map_sampled_as_the_images_is_returned_unchanged():
