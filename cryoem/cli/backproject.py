@@ -163,7 +163,7 @@ def _preprocess(
 
 class _ImagesPerSecond(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:,.0f} images/s")
+        return Text(f"{task.completed / (task.elapsed or 1):,.0f} images/s")
 
 
 def _with_progress(
