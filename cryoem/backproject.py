@@ -32,8 +32,8 @@ class Backprojector:
     weight at the eight grid points around its place in the volume (trilinear). The estimate is
     ``sum C X / (sum C^2 + lambda)``: least squares, density-compensated by the weight, with a prior
     whose ``lambda`` is, per shell, ``mean weight * (1 - FSC) / (4 FSC)``, the inverse of twice the
-    signal-to-noise ratio ``2 FSC / (1 - FSC)`` of the union as the half maps tell it (Scheres,
-    J. Struct. Biol. 180, 519 (2012), eq. 7; the factor two is measured: the ratio is of the whole
+    signal-to-noise ratio ``2 FSC / (1 - FSC)`` of the union as the half maps tell it (the prior of
+    Scheres, J. Struct. Biol. 180, 519 (2012); the factor two is measured: the ratio is of the whole
     ball, and the molecule fills part of it). The smear of the trilinear kernel is divided out in
     real space, where a soft ball cuts off what not every view has seen.
 

@@ -36,7 +36,7 @@ def corrected_fsc(
 
     ``(FSC_t - FSC_n) / (1 - FSC_n)`` from ``first_shell`` on, clipped to [0, 1], where ``FSC_t`` is
     the masked curve and ``FSC_n`` the same after the phases of both maps, from that shell on, were
-    replaced by random ones. Chen et al., Ultramicroscopy 135, 24 (2013), eq. 4.
+    replaced by random ones. Chen et al., Ultramicroscopy 135, 24 (2013).
 
     Parameters
     ----------

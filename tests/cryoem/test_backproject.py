@@ -142,6 +142,16 @@ def test_a_radius_leaves_the_outer_shells_empty() -> None:
     assert spectrum[11:16, 0, 0].max() < 0.02 * spectrum[1:8, 0, 0].max()
 
 
+@pytest.mark.gpu
+def test_a_gpu_gives_the_maps_of_the_cpu() -> None:
+    batch, pose, ctf = views(200)
+    here, there = Backprojector(SIDE, APIX), Backprojector(SIDE, APIX, device="cuda")
+    here.add(batch, pose, ctf, parity(200))
+    there.add(batch.to("cuda"), pose.to("cuda"), ctf.cuda(), parity(200).cuda())
+    peak = here.volume().abs().max()
+    assert (here.volume() - there.volume().cpu()).abs().max() < 1e-4 * peak
+
+
 def reconstruct(
     source: StackSource,
     pose: Pose,
