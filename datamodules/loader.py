@@ -17,7 +17,7 @@ def _as_read(batch: Any) -> Any:
 
 
 class ResumableLoader(DataLoader):
-    """Batches of a dataset; its state is the number of batches that were handed out in this epoch.
+    """Batches of a dataset; its state is the epoch and how many batches were handed out in it.
 
     Lightning keeps the state in its checkpoints. The order is a function of seed and epoch, so the
     number is all that is needed to go on exactly, whatever the workers had read ahead.
@@ -27,7 +27,8 @@ class ResumableLoader(DataLoader):
         self, dataset: ParticleDataset, batches: RankBatches, num_workers: int, pin_memory: bool
     ) -> None:
         self.batches = batches
-        self._done = self._skip = 0
+        self._done = 0
+        self._start: dict[str, int] = {}
         super().__init__(
             dataset,
             batch_sampler=batches,
@@ -40,19 +41,19 @@ class ResumableLoader(DataLoader):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Batches handed out in this epoch."""
-        return {"batches": self._done}
+        """Where the current pass is."""
+        return {"epoch": self.batches.epoch, "batches": self._done}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next pass start behind these batches."""
-        self._skip = state["batches"]
+        """Let the next pass start there, if it is of the same epoch."""
+        self._start = state
 
     def __iter__(self) -> Iterator[RawBatch]:  # type: ignore[override]
-        self._done, self._skip = self._skip, 0
+        start, self._start = self._start, {}
+        self._done = start["batches"] if start.get("epoch") == self.batches.epoch else 0
         self.batches.skip = self._done
         for batch in super().__iter__():
             if isinstance(batch, InputError):
                 raise batch
             self._done += 1
             yield batch
-        self._done = 0

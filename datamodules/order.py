@@ -41,7 +41,9 @@ class ShuffledOrder(Sampler[int]):
 
 
 class FileOrder(Sampler[int]):
-    """Rows as they stand in the file."""
+    """Rows as they stand in the file, in every epoch."""
+
+    epoch = 0
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -98,6 +100,11 @@ class RankBatches(Sampler[list[int]]):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
             low, high = self._share(len(batch))
             yield batch[low:high]
+
+    @property
+    def epoch(self) -> int:
+        """Of the order."""
+        return self.sampler.epoch
 
     def _share(self, n: int) -> tuple[int, int]:
         """Rows of a batch of ``n`` that are ours; they differ by one at most between ranks."""

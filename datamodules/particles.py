@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -75,6 +76,8 @@ class ParticleDataModule(pl.LightningDataModule):
         Of the training box (after the crop), up to Nyquist.
     ``pose``
         All poses, shifts in pixels of the training box; None if the files hold none.
+    ``binning``
+        Pixels of the file per pixel of the training box.
     ``half``
         Half-set of each particle: the file's, or every other row.
     ``normalisation``, ``preprocess``
@@ -91,6 +94,7 @@ class ParticleDataModule(pl.LightningDataModule):
     geometry: ImageGeometry
     lattice: FourierLattice
     pose: Pose | None
+    binning: float
     half: Int64[Tensor, " particle"]
     normalisation: Normalisation
     preprocess: Preprocess
@@ -162,11 +166,31 @@ class ParticleDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled batches, this rank's part of each."""
         order = ShuffledOrder(self.half, self.seed)
-        return self._loader(order, self.half if self.halves else None)
+        return self._loader(order, self.half if self.halves else None, *self._rank())
 
     def predict_dataloader(self) -> ResumableLoader:
         """All particles once, in the order of the file, this rank's part of each batch."""
-        return self._loader(FileOrder(len(self.table)), None)
+        return self.file_order_loader(*self._rank())
+
+    def file_order_loader(self, rank: int = 0, world_size: int = 1) -> ResumableLoader:
+        """All particles once, in the order of the file, one rank's part of each batch."""
+        return self._loader(FileOrder(len(self.table)), None, rank, world_size)
+
+    def dataset(self, half: Int64[Tensor, " particle"] | None = None) -> ParticleDataset:
+        """Images by row; ``half`` orders the rows of a batch."""
+        if self._images is None:
+            raise RuntimeError("setup() comes first")
+        return ParticleDataset(self._images, self.table, half)
+
+    def summary(self) -> dict[str, Any]:
+        """What :meth:`setup` decided, in plain values."""
+        return {
+            "training_box_size": self.geometry.box_size,
+            "training_pixel_size_angstrom": self.geometry.pixel_size_angstrom,
+            "sign": "light" if self.normalisation.sign > 0 else "dark",
+            "noise_std": self.normalisation.noise_std,
+            "placement": self.placement,
+        }
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> ParticleBatch:
         """Window, normalise and transform, on the device."""
@@ -181,7 +205,7 @@ class ParticleDataModule(pl.LightningDataModule):
                 f"data.box_size={side} must be even and between 8 and {given.box_size}, "
                 f"the size of the images of {self.particles}"
             )
-        binning = given.box_size / side
+        self.binning = binning = given.box_size / side
         self.geometry = ImageGeometry(given.n_particles, side, given.pixel_size_angstrom * binning)
         self.lattice = FourierLattice(side)
         pose = self.table.pose
@@ -230,25 +254,27 @@ class ParticleDataModule(pl.LightningDataModule):
             return self.source
         return load_images(self.source, side, dtype)
 
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
     def _loader(
-        self, order: ShuffledOrder | FileOrder, half: Int64[Tensor, " particle"] | None
+        self,
+        order: ShuffledOrder | FileOrder,
+        half: Int64[Tensor, " particle"] | None,
+        rank: int,
+        world_size: int,
     ) -> ResumableLoader:
-        if self._images is None:
-            raise RuntimeError("setup() comes first")
-        rank, world = (
-            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        )
-        if self.batch_size % world:
+        if self.batch_size % world_size:
             raise InputError(
-                f"data.batch_size={self.batch_size} is shared by {world} devices; "
-                f"take a multiple of {world}"
+                f"data.batch_size={self.batch_size} is shared by {world_size} devices; "
+                f"take a multiple of {world_size}"
             )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if self.placement == "gpu" and isinstance(self._images, ImagesInMemory):
             self._images.images = self._images.images.to(device)
         return ResumableLoader(
-            ParticleDataset(self._images, self.table, half),
-            RankBatches(order, self.batch_size, rank, world),
+            self.dataset(half),
+            RankBatches(order, self.batch_size, rank, world_size),
             num_workers=self._workers(),
             pin_memory=device.type == "cuda" and self.placement != "gpu",
         )

@@ -1,5 +1,6 @@
 """What every reconstruction shares: step, logging, optimiser, schedule and checkpoint."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -96,6 +97,7 @@ class Reconstruction(pl.LightningModule, ABC):
         self.forward_models = nn.ModuleList(models)
         self.optimizer = optimizer
         self.schedule = (warmup_fraction, final_fraction)
+        self._total_steps = math.inf
         self.decoder_recipe = describe(decoder)
         self.encoder_recipe: dict[str, Any] | None = None
         self.config: dict[str, Any] = {}
@@ -135,15 +137,26 @@ class Reconstruction(pl.LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         """The given optimiser, with the learning rate following the schedule step by step."""
         optimizer = self.optimizer(self.parameters())
-        scheduler = optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor())
+        # a plain function: of a method, the scheduler would put the attributes into checkpoints
+        scheduler = optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self._learning_rate_factor(step)
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
     def on_train_start(self) -> None:
-        """Tell the schedules where we are; after resuming this need not be the start."""
-        self._factor = self._learning_rate_factor()
+        """Tell the schedules where we are; after resuming this need not be the start.
+
+        Lightning could estimate the number of steps earlier, but then it makes the loader before
+        it reads the checkpoint, and forgets to restore the loader's state.
+        """
+        self._total_steps = _total_steps(self.trainer)
+        scheduler = cast(optim.lr_scheduler.LambdaLR, self.lr_schedulers())
+        factor = self._learning_rate_factor(self.global_step)
+        for group, lr in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
+            group["lr"] = lr * factor
         self.poses.begin_epoch(self.current_epoch)
 
     def on_train_epoch_start(self) -> None:
@@ -155,7 +168,7 @@ class Reconstruction(pl.LightningModule, ABC):
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         # asked of the scaler as a tensor: its number would make the host wait for the device
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
-        factor = self._factor(self.global_step)
+        factor = self._learning_rate_factor(self.global_step)
         for table in self.row_tables():
             table.apply_gradients(scale, factor)
 
@@ -213,10 +226,17 @@ class Reconstruction(pl.LightningModule, ABC):
         priors = [d.negative_log_prior() for d in self.decoders if isinstance(d, Regularised)]
         return torch.stack(priors).sum() if priors else torch.zeros((), device=self.device)
 
-    def _learning_rate_factor(self) -> Callable[[int], float]:
-        total = float(self.trainer.estimated_stepping_batches)
-        warmup, final = self.schedule
-        return lambda step: warmup_cosine(step, total, warmup, final)
+    def _learning_rate_factor(self, step: int) -> float:
+        return warmup_cosine(step, self._total_steps, *self.schedule)
+
+
+def _total_steps(trainer: pl.Trainer) -> float:
+    """Steps of the optimiser in the whole run, infinite for a run without an end."""
+    by_steps = math.inf if trainer.max_steps < 0 else float(trainer.max_steps)
+    if trainer.max_epochs is None or trainer.max_epochs < 0:
+        return by_steps
+    per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    return min(by_steps, float(per_epoch * trainer.max_epochs))
 
 
 def _set_amplitude(decoder: Any, amplitude: Tensor | None) -> None:

@@ -1,13 +1,70 @@
 """The results, written at the end of a fit."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+from torch import Tensor
+
+from lightning_modules.base import Reconstruction
+from lightning_modules.hetero import HeteroReconstruction
+from lightning_modules.inference import infer_latents
+from lightning_modules.results import write_results
+
+log = logging.getLogger(__name__)
 
 
 class ExportRun(pl.Callback):
-    """Writes volumes/, latents.npz, particles.star, figures/, metrics.json and report.html."""
+    """Writes volumes/, latents.npz, particles.star, figures/, metrics.json and report.html.
+
+    The latents are inferred by all ranks together, the rest is the work of the first.
+    """
 
     def __init__(self, output_dir: str | Path, n_volumes: int = 10) -> None:
         self.output_dir = Path(output_dir)
         self.n_volumes = n_volumes
+        self._written = False
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write, while the model is still on its device and the ranks are still together."""
+        latents = None
+        if isinstance(pl_module, HeteroReconstruction):
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            tables = infer_latents(pl_module, data, trainer.global_rank, trainer.world_size)
+            latents = (_sum(trainer, tables[0]), _sum(trainer, tables[1]))
+        self._write(trainer, pl_module, latents)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write, if training had been over before this process began but the results are not."""
+        if self._written or not trainer.is_global_zero:
+            return
+        pl_module.to(trainer.strategy.root_device)
+        latents = None
+        if isinstance(pl_module, HeteroReconstruction):
+            latents = infer_latents(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+        self._write(trainer, pl_module, latents)
+
+    def _write(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        latents: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        self._written = True
+        if not trainer.is_global_zero or not isinstance(pl_module, Reconstruction):
+            return
+        log.info("writing volumes, figures and the report to %s", self.output_dir)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        write_results(self.output_dir, pl_module, data, latents, _training(trainer), self.n_volumes)
+
+
+def _sum(trainer: pl.Trainer, table: Tensor) -> Tensor:
+    if trainer.world_size == 1:
+        return table
+    return trainer.strategy.reduce(table, reduce_op="sum")
+
+
+def _training(trainer: pl.Trainer) -> dict[str, Any]:
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {"epochs": trainer.current_epoch, "steps": trainer.global_step, **logged}

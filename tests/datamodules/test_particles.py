@@ -71,7 +71,7 @@ def test_a_loader_goes_on_behind_the_batches_it_has_handed_out(
 def test_batches_on_the_device_have_noise_of_unit_variance_around_the_model(
     tmp_path: Path, box_size: int | None
 ) -> None:
-    particles = write_phantom_particles(tmp_path, n=200, snr=0.5)
+    particles = write_phantom_particles(tmp_path, n=200, snr=0.05)
     data = _data(particles, box_size=box_size, window=None)
     model = ForwardModel(particles.phantom, data.lattice, data.geometry.pixel_size_angstrom)
     # the phantom is in pixels of the file, and its transform in units of that box

@@ -1,0 +1,183 @@
+"""What a finished run leaves in its folder, from the model and its data."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryoem.analysis.decode import decode_volumes
+from cryoem.analysis.particle_facts import describe
+from cryoem.analysis.path import representative_particles
+from cryoem.batch import Pose
+from cryoem.export_run import (
+    resolution_entry,
+    write_data_summary,
+    write_figures,
+    write_hetero_volumes,
+    write_latents,
+    write_metrics,
+    write_volumes,
+)
+from cryoem.io.export import write_particles_star
+from cryoem.metrics.corrected import corrected_fsc
+from cryoem.metrics.fsc import FSCCurve, fsc
+from cryoem.metrics.mask import TIGHT, outline_mask
+from cryoem.poses import KnownPoses
+from cryoem.report import build_report
+from cryoem.truth import Truth, read_truth
+from lightning_modules.base import Reconstruction
+from lightning_modules.hetero import HeteroReconstruction
+from lightning_modules.inference import example_images
+
+GOLD_STANDARD, AGAINST_TRUTH = 0.143, 0.5
+_EXAMPLES = 6
+
+
+@dataclass
+class Findings:
+    """Numbers and figures, collected on the way."""
+
+    metrics: dict[str, Any]
+    resolution: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[str, FSCCurve] = field(default_factory=dict)
+    drawn: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def write_results(
+    folder: Path,
+    model: Reconstruction,
+    data: Any,
+    latents: tuple[Tensor, Tensor] | None,
+    metrics: dict[str, Any],
+    n_volumes: int,
+) -> None:
+    """Write volumes/, latents.npz, particles.star, figures/, metrics.json and report.html.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    model, data
+        Trained, and the datamodule it was trained on.
+    latents
+        Mean and standard deviation, one row per particle; None for a homogeneous model.
+    metrics
+        Numbers of the training, which go into ``metrics.json`` as well.
+    n_volumes
+        How many volumes to decode along the latents.
+    """
+    model.eval()
+    truth = None if data.truth is None else read_truth(data.truth, data.table.row)
+    found = Findings(dict(metrics))
+    z = None
+    if isinstance(model, HeteroReconstruction) and latents is not None:
+        z, z_std = (table.cpu().numpy() for table in latents)
+        write_latents(folder, z, z_std, data.table.row)
+        _hetero(folder, model, z, n_volumes, truth, found)
+    else:
+        _homo(folder, model, truth, found)
+    write_particles_star(data.table, folder / "particles.star", _poses(model, data), z)
+    write_data_summary(folder, describe(data.table) | data.summary())
+    rows = torch.linspace(0, len(data.table) - 1, min(_EXAMPLES, len(data.table))).long()
+    raw, centred, predicted = (x.numpy() for x in example_images(model, data, rows))
+    voxel_size = model.geometry.pixel_size_angstrom
+    write_figures(
+        folder,
+        voxel_size,
+        curves=found.curves,
+        rotations=model.poses.table().rotation.numpy(),
+        gallery=(raw, centred, predicted),
+        **found.drawn,
+    )
+    # last, because metrics.json says that a run is finished
+    write_metrics(folder, found.metrics | {"resolution": found.resolution})
+    build_report(folder)
+
+
+def _homo(folder: Path, model: Reconstruction, truth: Truth | None, found: Findings) -> None:
+    side, voxel_size = model.geometry.box_size, model.geometry.pixel_size_angstrom
+    halves = [torch.from_numpy(_decode(model, [decoder], None)[0]) for decoder in model.decoders]
+    volume = torch.stack(halves).mean(0)
+    names = {"volume": volume, "half1": halves[0], "half2": halves[-1]}
+    write_volumes(folder, {name: v.numpy() for name, v in names.items()}, voxel_size)
+    found.drawn["volume"] = volume.numpy()
+    for name, (curve, mask) in _half_curves(halves[0], halves[-1], volume, voxel_size).items():
+        found.curves[name] = curve
+        found.resolution.append(
+            resolution_entry(curve, GOLD_STANDARD, voxel_size, "half-set volumes", mask)
+        )
+    if truth is not None:
+        curve = fsc(volume, truth.volume("mean", side))
+        found.curves["volume and truth"] = curve
+        found.resolution.append(
+            resolution_entry(curve, AGAINST_TRUTH, voxel_size, "volume and truth", "none")
+        )
+
+
+def _half_curves(
+    first: Tensor, second: Tensor, volume: Tensor, voxel_size: float
+) -> dict[str, tuple[FSCCurve, str]]:
+    """Curves by name, with the mask of each; the masked one only where there is an outline."""
+    try:
+        mask = outline_mask(volume, voxel_size, TIGHT)
+    except ValueError:  # nothing positive yet
+        return {"half maps": (fsc(first, second), "none")}
+    result = corrected_fsc(first, second, mask)
+    return {
+        "half maps": (result.unmasked, "none"),
+        "half maps, soft mask": (result.corrected, "soft outline, corrected"),
+    }
+
+
+def _hetero(
+    folder: Path,
+    model: Reconstruction,
+    z: np.ndarray,
+    n_volumes: int,
+    truth: Truth | None,
+    found: Findings,
+) -> None:
+    marks = z[representative_particles(z, n_volumes)]
+    series = _decode(model, model.decoders, marks)
+    write_hetero_volumes(folder, series, marks, model.geometry.pixel_size_angstrom)
+    found.drawn |= {
+        "volume": series[len(series) // 2], "series": series, "z": z, "series_latents": marks,
+    }  # fmt: skip
+    if truth is not None:
+        _score_latents(model, z, truth, found)
+
+
+def _score_latents(model: Reconstruction, z: np.ndarray, truth: Truth, found: Findings) -> None:
+    """How well the latents know the coordinate, and the volumes at their means the truth."""
+    voxel_size = model.geometry.pixel_size_angstrom
+    found.metrics["latent_r2_of_coordinate"] = truth.latent_r2(z)
+    states, means = truth.mean_latents(z)
+    volumes = [torch.from_numpy(volume) for volume in _decode(model, model.decoders, means)]
+    curves = [
+        truth.compare(volume, f"volume_{state:03d}")
+        for state, volume in zip(states, volumes, strict=True)
+    ]
+    mean = FSCCurve(curves[0].frequency, np.mean([curve.correlation for curve in curves], axis=0))
+    found.curves["conformations and truth, mean"] = mean
+    found.metrics["mean_fsc_of_conformations"] = mean.mean()
+    found.resolution.append(
+        resolution_entry(mean, AGAINST_TRUTH, voxel_size, "conformations and truth", "none")
+    )
+
+
+def _decode(model: Reconstruction, decoders: list, z: np.ndarray | None) -> np.ndarray:
+    volumes = decode_volumes(
+        decoders, model.geometry.box_size, z, data_scale=model.data_scale, device=model.device
+    )
+    return np.stack(list(volumes))
+
+
+def _poses(model: Reconstruction, data: Any) -> Pose | None:
+    """Poses in pixels of the file; None where they are the file's own."""
+    if isinstance(model.poses, KnownPoses):
+        return None
+    pose = model.poses.table()
+    return Pose(pose.rotation, pose.shift * data.binning)
