@@ -39,8 +39,11 @@ def write_run(folder: Path) -> Path:
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"x")
     (folder / "config.yaml").write_text("name: swing\ntrainer:\n  max_epochs: 4\n")
-    (folder / "run.log").write_text("1 INFO a: fine\n2 WARNING a: <odd>\n3 WARNING a: <odd>\n")
-    history = pd.DataFrame({"epoch": [0, 1], "step": [10, 20], "loss_nats": [2.0, 1.0]})
+    log = ["INFO a: fine", "WARNING py.warnings: old", "WARNING a: <odd>", "WARNING a: <odd>"]
+    (folder / "run.log").write_text("\n".join(f"{i} {line}" for i, line in enumerate(log)))
+    steps = [5, 10, 15, 20, 25]
+    history = pd.DataFrame({"epoch": [0, 0, 1, 1, 2], "step": steps, "loss_nats": 10.0 / steps[0]})
+    history["epoch_loss_nats"] = [None, 2.0, None, 1.0, None]  # the third epoch did not end
     history.to_csv(folder / "metrics.csv", index=False)
     entry = resolution_entry(curve, 0.143, VOXEL, "half-set volumes", "none")
     write_metrics(folder, {"resolution": [entry], "kl_nats": np.float32(7.5), "bad": np.nan})

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cryoem.figures.style import COLOURS, new_figure, styled
 
@@ -24,7 +25,8 @@ def loss_curve(metrics: pd.DataFrame) -> Figure:
     metrics
         The table of ``metrics.csv``: columns ``epoch`` and ``step`` and one per quantity, empty
         where nothing was logged. Losses come first; at most six quantities are drawn, and none
-        that never changes.
+        that never changes. A column ``epoch_NAME`` holds means of ``NAME`` over whole epochs and is
+        drawn with it.
     """
     clock = next((name for name in _CLOCKS if name in metrics), None)
     columns = _interesting(metrics)
@@ -42,23 +44,31 @@ def loss_curve(metrics: pd.DataFrame) -> Figure:
 def _interesting(metrics: pd.DataFrame) -> list[str]:
     numeric = metrics.select_dtypes("number")
     names = [str(name) for name in numeric if numeric[name].nunique() > 1]
-    names = [name for name in names if name not in _CLOCKS]
+    names = [name for name in names if name not in _CLOCKS and _steps_of(name) not in names]
     return sorted(names, key=lambda name: _FIRST.search(name) is None)[:_MAX_PANELS]
+
+
+def _steps_of(name: str) -> str | None:
+    """Return the column of single steps of which this one holds the means."""
+    return name.removeprefix("epoch_") if name.startswith("epoch_") else None
 
 
 def _panel(axes: Axes, metrics: pd.DataFrame, clock: str | None, column: str) -> None:
     rows = metrics[metrics[column].notna()]
-    y = rows[column].to_numpy(float)
-    x = _epochs(rows, clock)
+    x, y = _epochs(rows, clock), rows[column].to_numpy(float)
     is_sparse = len(y) <= 40
-    axes.plot(
-        x, y, color=COLOURS[0], marker="o" if is_sparse else None, ms=3.5, alpha=_alpha(len(y))
-    )
-    if not is_sparse:
+    axes.plot(x, y, color=COLOURS[0], marker="o" if is_sparse else None, ms=3.5, alpha=_alpha(y))
+    means = f"epoch_{column}"
+    if clock == "epoch" and means in metrics:
+        whole = metrics[metrics[means].notna()]
+        middle = whole["epoch"].to_numpy(float) + 0.5
+        axes.plot(middle, whole[means].to_numpy(float), color=COLOURS[1], marker="o", ms=2.5)
+    elif not is_sparse:
         smooth = pd.Series(y).rolling(max(3, len(y) // 20), center=True, min_periods=1).median()
         axes.plot(x, smooth, color=COLOURS[1], lw=1.4)
     axes.set_title(column, loc="left")
     axes.set_xlabel(clock or "line")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.grid(alpha=0.25, lw=0.6)
     axes.margins(x=0.02)
 
@@ -73,5 +83,5 @@ def _epochs(rows: pd.DataFrame, clock: str | None) -> np.ndarray:
     return x + order / size if size.max() > 1 else x
 
 
-def _alpha(n: int) -> float:
-    return 0.35 if n > 40 else 1.0
+def _alpha(y: np.ndarray) -> float:
+    return 0.35 if len(y) > 40 else 1.0

@@ -22,12 +22,13 @@ _CAPTIONS = {
     ),
     "latents": (
         "Latent space",
-        "Each particle at its mean latent, in the first two principal components. Numbers are the "
-        "volumes above.",
+        "Each particle at its mean latent; in the first two principal components where there are "
+        "more than two dimensions. Numbers are the volumes above.",
     ),
     "loss": (
         "Training",
-        "What was logged while training; a running median over the single steps.",
+        "What was logged while training. Orange: means of whole epochs, or a running median over "
+        "the single steps.",
     ),
     "poses": (
         "Viewing directions",

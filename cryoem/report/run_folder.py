@@ -14,7 +14,8 @@ import yaml
 from cryoem.errors import InputError
 from cryoem.io.mrc import MrcHeader, read_mrc_header
 
-_LOGGED = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b(.*)")
+# py.warnings: what libraries say to programmers.
+_LOGGED = re.compile(r"\b(WARNING|ERROR|CRITICAL) (?!py\.warnings).*")
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ class RunFolder:
 
     @property
     def finished_epochs(self) -> int | None:
-        """Epochs that the history holds."""
-        if self.history is None or "epoch" not in self.history or self.history.empty:
+        """Epochs of which the history has the means, which are logged when an epoch ends."""
+        if self.history is None or "epoch" not in self.history:
             return None
-        return int(self.history["epoch"].max()) + 1
+        means = [name for name in self.history if str(name).startswith("epoch_")]
+        return int(self.history.loc[self.history[means].notna().any(axis=1), "epoch"].nunique())
 
     @property
     def planned_epochs(self) -> int | None:

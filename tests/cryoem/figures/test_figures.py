@@ -125,6 +125,15 @@ def test_losses_come_first_and_what_never_changes_is_left_out():
     assert _interesting(table) == ["loss", "images/s"]
 
 
+def test_means_of_epochs_are_drawn_over_the_middle_of_their_steps():
+    table = pd.DataFrame({"epoch": [0, 0, 0, 1, 1, 1], "loss": [5.0, 3, np.nan, 2, 1, np.nan]})
+    table["epoch_loss"] = [np.nan, np.nan, 4, np.nan, np.nan, 1.5]
+    assert _interesting(table) == ["loss"]
+    steps, means = figures.loss_curve(table).axes[0].lines
+    np.testing.assert_allclose(steps.get_xdata(), [0, 0.5, 1, 1.5])
+    np.testing.assert_allclose(means.get_xydata(), [[0.5, 4], [1.5, 1.5]])
+
+
 def test_the_bar_of_the_scale_is_a_round_length():
     assert [round_length(x) for x in (64.0, 49.0, 19.9, 0.7)] == [50, 20, 10, 0.5]
 
