@@ -8,6 +8,7 @@ Everything lands in runs/NAME; the same command goes on where the run stopped.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,12 +81,14 @@ def train(config: DictConfig) -> dict[str, float]:
         data, model, trainer = build(config)
         begin(folder, config, afresh=start.checkpoint is None)
     with logged(folder):
-        trainer.fit(model, data, ckpt_path=start.checkpoint)
+        trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run what a command line asks for; returns the exit status: 0, or 2 for bad input."""
+    # threads that wait by spinning make small networks several times slower on a shared machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = parse(sys.argv[1:] if argv is None else argv, str(__doc__))
     log_to_console()
     try:
