@@ -77,7 +77,9 @@ class LastCheckpoint(Checkpoint):
             pl_module.merge_tables()
         if trainer.is_global_zero:
             with atomic_path(self.path) as temporary:
-                trainer.save_checkpoint(temporary)
+                trainer.save_checkpoint(temporary, weights_only=False)
         else:
-            trainer.save_checkpoint(self.path)  # takes part in gathering, writes nothing
+            trainer.save_checkpoint(
+                self.path, weights_only=False
+            )  # takes part in gathering, writes nothing
         self._saved_at = time.monotonic()
