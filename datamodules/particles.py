@@ -271,7 +271,7 @@ class ParticleDataModule(pl.LightningDataModule):
             )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if self.placement == "gpu" and isinstance(self._images, ImagesInMemory):
-            self._images.images = self._images.images.to(device)
+            self._images.move(device)
         return ResumableLoader(
             self.dataset(half),
             RankBatches(order, self.batch_size, rank, world_size),

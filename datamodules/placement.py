@@ -28,6 +28,23 @@ class ImagesInMemory:
         """Images of these rows, float32."""
         return self.images[index.to(self.images.device)].float()
 
+    def move(self, device: torch.device) -> None:
+        """Move to a device.
+
+        Raises
+        ------
+        InputError
+            If they do not fit.
+        """
+        if device.type == "cuda" and not self.images.is_cuda:
+            free, _ = torch.cuda.mem_get_info(device)
+            if self.images.nbytes > free:
+                raise InputError(
+                    f"data.placement=gpu: the images take {self.images.nbytes / 1e9:.1f} GB, "
+                    f"{free / 1e9:.1f} GB are free on {device}; use data.placement=ram"
+                )
+        self.images = self.images.to(device)
+
 
 def load_images(source: ParticleSource, box_size: int, dtype: torch.dtype) -> ImagesInMemory:
     """Read and crop every image once.

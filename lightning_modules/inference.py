@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cryoem.batch import ParticleBatch
@@ -11,7 +12,11 @@ from lightning_modules.hetero import HeteroReconstruction
 
 @torch.no_grad()
 def infer_latents(
-    model: HeteroReconstruction, data: Any, rank: int = 0, world_size: int = 1
+    model: HeteroReconstruction,
+    data: Any,
+    frame: Float[Tensor, "latent latent"] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every particle's latent, on the model's device.
 
@@ -21,6 +26,8 @@ def infer_latents(
         Its device is where the work is done.
     data
         A datamodule; its preprocessing runs on that device.
+    frame
+        That of :func:`cryoem.decoders.framed.volume_frame`; the model's own when None.
     rank, world_size
         Only this rank's particles are filled in, the others stay zero: the sum over ranks is
         the whole table.
@@ -29,11 +36,13 @@ def infer_latents(
     n = model.geometry.n_particles
     mean = torch.zeros(n, model.latent_dim, device=model.device)
     std = torch.zeros_like(mean)
+    turn = torch.eye(model.latent_dim) if frame is None else torch.linalg.inv(frame)
+    turn = turn.to(model.device)
     for raw in data.file_order_loader(rank, world_size):
         batch: ParticleBatch = data.on_after_batch_transfer(raw.to(model.device), 0)
         posterior = model.posterior(batch)
-        mean[batch.index] = posterior.mean.float()
-        std[batch.index] = torch.exp(0.5 * posterior.log_var).float()
+        mean[batch.index] = posterior.mean.float() @ turn
+        std[batch.index] = (turn.T @ posterior.root().float()).norm(dim=-1)
     return mean, std
 
 

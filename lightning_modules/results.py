@@ -12,6 +12,7 @@ from cryoem.analysis.decode import decode_volumes
 from cryoem.analysis.particle_facts import describe
 from cryoem.analysis.path import representative_particles
 from cryoem.batch import Pose
+from cryoem.decoders.framed import in_frame
 from cryoem.export_run import (
     resolution_entry,
     write_data_summary,
@@ -36,6 +37,15 @@ GOLD_STANDARD, AGAINST_TRUTH = 0.143, 0.5
 _EXAMPLES = 6
 
 
+@dataclass(frozen=True)
+class Latents:
+    """Mean and standard deviation per particle, and the frame they are in."""
+
+    mean: Tensor
+    std: Tensor
+    frame: Tensor | None = None
+
+
 @dataclass
 class Findings:
     """Numbers and figures, collected on the way."""
@@ -50,7 +60,7 @@ def write_results(
     folder: Path,
     model: Reconstruction,
     data: Any,
-    latents: tuple[Tensor, Tensor] | None,
+    latents: Latents | None,
     metrics: dict[str, Any],
     n_volumes: int,
 ) -> None:
@@ -63,7 +73,7 @@ def write_results(
     model, data
         Trained, and the datamodule it was trained on.
     latents
-        Mean and standard deviation, one row per particle; None for a homogeneous model.
+        One row per particle; None for a homogeneous model.
     metrics
         Numbers of the training, which go into ``metrics.json`` as well.
     n_volumes
@@ -74,9 +84,10 @@ def write_results(
     found = Findings(dict(metrics))
     z = None
     if isinstance(model, HeteroReconstruction) and latents is not None:
-        z, z_std = (table.cpu().numpy() for table in latents)
-        write_latents(folder, z, z_std, data.table.row)
-        _hetero(folder, model, z, n_volumes, truth, found)
+        z, z_std = latents.mean.cpu().numpy(), latents.std.cpu().numpy()
+        frame = None if latents.frame is None else latents.frame.numpy()
+        write_latents(folder, z, z_std, data.table.row, frame)
+        _hetero(folder, model, latents, n_volumes, truth, found)
     else:
         _homo(folder, model, truth, found)
     write_particles_star(data.table, folder / "particles.star", _poses(model, data), z)
@@ -135,27 +146,31 @@ def _half_curves(
 def _hetero(
     folder: Path,
     model: Reconstruction,
-    z: np.ndarray,
+    latents: Latents,
     n_volumes: int,
     truth: Truth | None,
     found: Findings,
 ) -> None:
+    z = latents.mean.cpu().numpy()
+    decoders = in_frame(model.decoders, latents.frame)
     marks = z[representative_particles(z, n_volumes)]
-    series = _decode(model, model.decoders, marks)
+    series = _decode(model, decoders, marks)
     write_hetero_volumes(folder, series, marks, model.geometry.pixel_size_angstrom)
     found.drawn |= {
         "volume": series[len(series) // 2], "series": series, "z": z, "series_latents": marks,
     }  # fmt: skip
     if truth is not None:
-        _score_latents(model, z, truth, found)
+        _score_latents(model, decoders, z, truth, found)
 
 
-def _score_latents(model: Reconstruction, z: np.ndarray, truth: Truth, found: Findings) -> None:
+def _score_latents(
+    model: Reconstruction, decoders: list, z: np.ndarray, truth: Truth, found: Findings
+) -> None:
     """How well the latents know the coordinate, and the volumes at their means the truth."""
     voxel_size = model.geometry.pixel_size_angstrom
     found.metrics["latent_r2_of_coordinate"] = truth.latent_r2(z)
     states, means = truth.mean_latents(z)
-    volumes = [torch.from_numpy(volume) for volume in _decode(model, model.decoders, means)]
+    volumes = [torch.from_numpy(volume) for volume in _decode(model, decoders, means)]
     curves = [
         truth.compare(volume, f"volume_{state:03d}")
         for state, volume in zip(states, volumes, strict=True)

@@ -1,16 +1,18 @@
 """The results, written at the end of a fit."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
 
+from cryoem.decoders.framed import volume_frame
 from lightning_modules.base import Reconstruction
 from lightning_modules.hetero import HeteroReconstruction
 from lightning_modules.inference import infer_latents
-from lightning_modules.results import write_results
+from lightning_modules.results import Latents, write_results
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +32,10 @@ class ExportRun(pl.Callback):
         """Write, while the model is still on its device and the ranks are still together."""
         latents = None
         if isinstance(pl_module, HeteroReconstruction):
-            data = trainer.datamodule  # type: ignore[attr-defined]
-            tables = infer_latents(pl_module, data, trainer.global_rank, trainer.world_size)
-            latents = (_sum(trainer, tables[0]), _sum(trainer, tables[1]))
+            latents = _latents(trainer, pl_module, trainer.global_rank, trainer.world_size)
+            latents = replace(
+                latents, mean=_sum(trainer, latents.mean), std=_sum(trainer, latents.std)
+            )
         self._write(trainer, pl_module, latents)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -42,14 +45,14 @@ class ExportRun(pl.Callback):
         pl_module.to(trainer.strategy.root_device)
         latents = None
         if isinstance(pl_module, HeteroReconstruction):
-            latents = infer_latents(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+            latents = _latents(trainer, pl_module)
         self._write(trainer, pl_module, latents)
 
     def _write(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        latents: tuple[Tensor, Tensor] | None,
+        latents: Latents | None,
     ) -> None:
         self._written = True
         if not trainer.is_global_zero or not isinstance(pl_module, Reconstruction):
@@ -57,6 +60,14 @@ class ExportRun(pl.Callback):
         log.info("writing volumes, figures and the report to %s", self.output_dir)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         write_results(self.output_dir, pl_module, data, latents, _training(trainer), self.n_volumes)
+
+
+def _latents(
+    trainer: pl.Trainer, model: HeteroReconstruction, rank: int = 0, world_size: int = 1
+) -> Latents:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    frame = volume_frame(model.decoders[0], model.geometry.box_size, model.device)
+    return Latents(*infer_latents(model, data, frame, rank, world_size), frame)
 
 
 def _sum(trainer: pl.Trainer, table: Tensor) -> Tensor:

@@ -52,9 +52,14 @@ def _model(kind: str, data: ParticleDataModule, **options: Any) -> Reconstructio
 
 
 def _trainer(folder: Path, epochs: int, **options: Any) -> pl.Trainer:
-    settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    settings = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+    }
     return pl.Trainer(
-        max_epochs=epochs, accelerator="cpu", default_root_dir=folder,
+        max_epochs=epochs, default_root_dir=folder,
         enable_model_summary=False, use_distributed_sampler=False, **{**settings, **options},
     )  # fmt: skip
 
@@ -183,3 +188,25 @@ def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine() -> None:
     assert factor(100) == pytest.approx(1.0)
     assert factor(550) == pytest.approx(0.05 + 0.95 / 2)
     assert factor(1000) == pytest.approx(0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("placement", ["ram", "gpu"])
+def test_every_precision_finds_the_same_on_a_gpu(
+    particles: PhantomParticles, tmp_path: Path, placement: str
+) -> None:
+    losses = {}
+    for precision in ("32-true", "bf16-mixed", "16-mixed"):
+        data = ParticleDataModule(
+            particles.star, sign="light", batch_size=32, window=None, placement=placement
+        )
+        data.setup()
+        model = _model("homo", data, poses=partial(RefinedPoses, start_epoch=2))
+        trainer = _trainer(tmp_path, epochs=10, accelerator="gpu", devices=1, precision=precision)
+        trainer.fit(model, data)
+        losses[precision] = float(trainer.callback_metrics["train/loss"])
+        assert model.poses.table().rotation.isfinite().all()
+        assert (model.poses.rotation.adam.state["steps"] > 0).all()
+    assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.1)
+    assert losses["16-mixed"] == pytest.approx(losses["32-true"], rel=0.1)
