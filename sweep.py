@@ -100,6 +100,9 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"sweep.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("sweep.py: interrupted; the same command goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

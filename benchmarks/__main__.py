@@ -10,7 +10,9 @@ def main() -> int:
     failed = 0
     for script in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         print(f"== {script.stem}", flush=True)
-        failed += subprocess.run([sys.executable, str(script)]).returncode != 0
+        failed += (
+            subprocess.run([sys.executable, "-m", f"benchmarks.{script.stem}"]).returncode != 0
+        )
     return failed
 
 
