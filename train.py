@@ -32,15 +32,15 @@ log = logging.getLogger("train")
 
 
 @contextmanager
-def blamed_on_the_configuration() -> Iterator[None]:
-    """Turn what a constructor refuses into an error that names the reason."""
+def blamed_on(group: str) -> Iterator[None]:
+    """Turn what a constructor refuses into an error that names the group and the reason."""
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     try:
         yield
     except (ValueError, InstantiationException, MisconfigurationException) as error:
         reason = str(error.__cause__ or error).splitlines()
-        raise InputError("\n".join(reason[:2])) from error
+        raise InputError(f"{group}: " + "\n".join(reason[:2])) from error
 
 
 def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModule, pl.Trainer]":
@@ -48,8 +48,8 @@ def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModu
     import pytorch_lightning as pl  # here, because it takes seconds, and a typing error should not
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    with blamed_on_the_configuration():
-        data: Any = instantiate(config.data)
+    data: Any = instantiate(config.data)
+    with blamed_on("trainer"):
         trainer = instantiate(config.trainer)(
             callbacks=list(instantiate(config.callbacks).values()),
             logger=list(instantiate(config.logger).values()),
@@ -61,7 +61,7 @@ def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModu
             f"{config.data.particles} holds no poses.\n"
             "Give them with data.poses=FILE (.star, .cs or .pkl)"
         )
-    with blamed_on_the_configuration():
+    with blamed_on("model"):
         poses = instantiate(config.poses)(data.pose)
         parts = (data.geometry, poses, data.data_scale)
         model = instantiate(config.model)(*parts, amplitude=data.amplitude)
@@ -81,6 +81,8 @@ def train(config: DictConfig) -> dict[str, float]:
         data, model, trainer = build(config)
         begin(folder, config, afresh=start.checkpoint is None)
     with logged(folder):
+        for logger in trainer.loggers:
+            logger.log_hyperparams(model.config)
         trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.training_speed [key=value ...]`` trains every pair of encoder and decoder
 below on the same simulated images, 64 pixels wide, and prints the rate of the second epoch. Further
-overrides of ``train.py`` apply to all, for example ``trainer=gpu data.simulation.n_particles=5000``.
+overrides of ``train.py`` apply to all, such as ``trainer=gpu data.simulation.n_particles=5000``.
 """
 
 import logging
