@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cryoem.batch import Pose
 from cryoem.decoders.base import Decoder
+from cryoem.decoders.framed import in_frame
 from cryoem.encoders.base import Encoder
 from cryoem.errors import InputError
 from cryoem.geometry import ImageGeometry
@@ -32,7 +33,7 @@ class LoadedRun:
 
     ``decoders`` are two for a homogeneous model (half-sets), else one. Volumes are in the units of
     the file after division by ``data_scale``. ``latent_mean`` and ``latent_std`` are those of
-    ``latents.npz``, None until a run has ended.
+    ``latents.npz``, None until a run has ended; the decoders take latents of the frame they are in.
     """
 
     kind: str
@@ -162,10 +163,10 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> LoadedRun:
             about["encoder"], lattice=lattice, n_particles=geometry.n_particles, **shape
         )
         encoder = _restore(encoder, weights, "encoder.", device)
-    mean, std = _read_latents(Path(path), geometry.n_particles)
+    mean, std, frame = _read_latents(Path(path), geometry.n_particles)
     return LoadedRun(
         kind=about["kind"],
-        decoders=decoders,
+        decoders=in_frame(decoders, frame),
         encoder=encoder,
         latent_dim=about["latent_dim"],
         lattice=lattice.to(device),
@@ -195,13 +196,16 @@ def _restore(
     return module.to(device).eval()
 
 
-def _read_latents(path: Path, n_particles: int) -> tuple[Tensor | None, Tensor | None]:
+def _read_latents(
+    path: Path, n_particles: int
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     folder = path if path.is_dir() else path.parent.parent
     file = folder / "latents.npz"
     if not file.is_file():
-        return None, None
+        return None, None, None
     with np.load(file, allow_pickle=False) as latents:
         mean, std = torch.from_numpy(latents["z"]), torch.from_numpy(latents["z_std"])
+        frame = torch.from_numpy(latents["frame"]) if "frame" in latents else None
     if len(mean) != n_particles:
         raise InputError(f"{file}: {len(mean)} rows, but the run has {n_particles} particles")
-    return mean, std
+    return mean, std, frame

@@ -108,8 +108,12 @@ def write_latents(
     z: Float[np.ndarray, "particle latent"],
     z_std: Float[np.ndarray, "particle latent"],
     index: Int64[np.ndarray, " particle"],
+    frame: Float[np.ndarray, "latent latent"] | None = None,
 ) -> Path:
-    """Write ``latents.npz``, sorted by ``index``, the row of each particle in the input file."""
+    """Write ``latents.npz``, sorted by ``index``, the row of each particle in the input file.
+
+    ``frame`` is where the decoder takes such latents from (:mod:`cryoem.decoders.framed`).
+    """
     order = np.argsort(index, kind="stable")
     path = Path(run_dir) / "latents.npz"
     with atomic_path(path) as temporary:
@@ -118,6 +122,7 @@ def write_latents(
             z=z[order].astype(np.float32),
             z_std=z_std[order].astype(np.float32),
             index=index[order].astype(np.int64),
+            frame=np.eye(z.shape[1], dtype=np.float32) if frame is None else frame,
         )
     return path
 

@@ -28,6 +28,12 @@ class LatentGaussian:
             return self.mean + torch.exp(0.5 * self.log_var) * noise
         return self.mean + (self.factor @ noise[..., None])[..., 0]
 
+    def root(self) -> Float[Tensor, "batch latent latent"]:
+        """A square root of the covariance, also where that is diagonal."""
+        return (
+            torch.diag_embed(torch.exp(0.5 * self.log_var)) if self.factor is None else self.factor
+        )
+
     def kl(self) -> Float[Tensor, " batch"]:
         """Kullback-Leibler divergence to the standard normal, in nats, summed over dimensions."""
         log_det = self.log_var.sum(-1) if self.log_det is None else self.log_det
