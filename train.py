@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -82,7 +82,7 @@ def train(config: DictConfig) -> dict[str, float]:
         begin(folder, config, afresh=start.checkpoint is None)
     with logged(folder):
         for logger in trainer.loggers:
-            logger.log_hyperparams(model.config)
+            logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(config)))
         trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
