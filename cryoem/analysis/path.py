@@ -8,7 +8,7 @@ from cryoem.errors import InputError
 
 _LOW, _HIGH = 5.0, 95.0  # percentiles: the outermost particles are mostly outliers
 _WINDOW = 0.06  # share of the particles that are averaged for one point of the curve
-_HOLE = 0.05  # share of particles near the centre below which the plane counts as a ring
+_HOLE = 0.09  # share of particles near the centre below which the plane counts as a ring
 
 
 def axis_path(
