@@ -17,6 +17,7 @@ VERBS = {
     "backproject": "voxel reconstruction with half maps and FSC",
     "fsc": "Fourier shell correlation of two volumes: resolution, masks, corrected curve",
     "volumes": "decode volumes of a run at chosen latents",
+    "evaluate": "compare a run with the ground truth: poses, volumes, latents",
 }
 
 

@@ -6,16 +6,21 @@ its origin: ``A_i ~ (J^h B_i J^h) Q`` with true rotations ``A``, found ones ``B`
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from cryoem.analysis.decode import decode_volumes
 from cryoem.batch import Pose
-from cryoem.decoders.base import Decoder, LinearDecoder
+from cryoem.decoders.base import Decoder, LinearDecoder, Windowed
 from cryoem.metrics.pose_error import nearest_equivalent
 from cryoem.rotations import angle_between
+from cryoem.simulate.map_specimen import GriddedTransform
+from cryoem.volume import evaluate_volumes
 
 _CANDIDATES = 200
 _VOTERS = 2000
@@ -98,15 +103,8 @@ def unaligned(found: Pose, truth: Pose) -> Alignment:
 class AlignedDecoder:
     """A decoder seen in the frame of the truth: queried at turned frequencies, never resampled.
 
-    ``V_A(q) = V_B(p) exp(2 pi i p u)`` at ``p = q Q^T J^h``.
-
-    Notes
-    -----
-    A decoder that interpolates on a grid has a window for queries on the grid points
-    (:class:`cryoem.decoders.base.Windowed`). Turned queries fall between the points, where its
-    values are already those of the images, so there is no window here; the ghosts that linear
-    interpolation leaves take 0.2 to 0.5 % of the FSC of a molecule as wide as 1/2 to 2/3 of the
-    box.
+    ``V_A(q) = V_B(p) exp(2 pi i p u)`` at ``p = q Q^T J^h``. The window of a decoder that
+    interpolates on a grid holds for the points of that grid only: see :func:`aligned_volumes`.
     """
 
     def __init__(self, decoder: Decoder, alignment: Alignment) -> None:
@@ -148,6 +146,57 @@ def align_decoder(decoder: Decoder, alignment: Alignment) -> AlignedDecoder:
     """Turn a decoder into the frame of the truth."""
     linear = isinstance(decoder, LinearDecoder)
     return (AlignedLinearDecoder if linear else AlignedDecoder)(decoder, alignment)
+
+
+class DensityDecoder:
+    """A volume on a grid as a decoder: its exact transform at any frequency.
+
+    Up to a constant, which no image tells: the mean of its faces is taken as the solvent, zero, so
+    that nothing ends abruptly where the box does.
+
+    Parameters
+    ----------
+    density
+        On the CPU, as are the frequencies.
+    """
+
+    latent_dim = 0
+
+    def __init__(self, density: Float[Tensor, "side side side"]) -> None:
+        faces = torch.stack([density[0], density[:, 0], density[:, :, 0]])
+        self.transform = GriddedTransform(density - faces.mean())
+        self.side = density.shape[0]
+
+    def __call__(
+        self, freqs: Float[Tensor, "batch freq 3"], z: Float[Tensor, "batch latent"] | None = None
+    ) -> Complex[Tensor, "batch freq"]:
+        """Evaluate at ``freqs``; there is no ``z``."""
+        return self.transform(freqs.flatten(0, 1)).view(freqs.shape[:2]) / self.side
+
+
+def aligned_volumes(
+    decoders: Sequence[Decoder],
+    side: int,
+    z: Float[np.ndarray, "volume latent"] | None,
+    alignment: Alignment,
+    *,
+    data_scale: float,
+    device: torch.device,
+) -> Iterator[Float[np.ndarray, "z y x"]]:
+    """Yield what :func:`cryoem.analysis.decode.decode_volumes` does, in the frame of the truth.
+
+    Decoders that interpolate on a grid are evaluated on it, where their window is known, and the
+    transform of that density is queried in their place. Between the points of the grid the ghosts
+    of linear interpolation fold into the box and took several per cent of the FSC.
+    """
+    if any(isinstance(d, Windowed) and d.real_space_window().ndim for d in decoders):
+        native = decode_volumes(decoders, side, z, data_scale=data_scale, device=device)
+        for density in native:
+            turned = align_decoder(DensityDecoder(torch.from_numpy(density)), alignment)
+            yield evaluate_volumes(turned, side, None, torch.device("cpu"))[0].numpy()
+        return
+    aligned = [align_decoder(decoder, alignment) for decoder in decoders]
+    yield from decode_volumes(aligned, side, z, data_scale=data_scale, device=device)
 
 
 @dataclass(frozen=True)

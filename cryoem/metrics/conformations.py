@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple, get_args
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from cryoem.metrics.fsc import FSCCurve, fsc
+from cryoem.metrics.fsc import FSCCurve, Shells, correlate_spectra
 from cryoem.metrics.latents import knn_r2, knn_r2_circular
 from cryoem.metrics.neighbourhood import (
     information_imbalance,
@@ -35,6 +37,27 @@ class ClassLatents:
     nearest: Int64[np.ndarray, " state"]
 
 
+class Correlation(NamedTuple):
+    """One FSC in our shells, and in those of CryoBench's publications."""
+
+    centred: FSCCurve
+    cryobench: FSCCurve
+
+    def numbers(self, voxel_size: float) -> dict[str, float]:
+        """Averages, areas in cycles per voxel (and as a share of the largest), and resolution.
+
+        The resolution, in angstrom, is NaN if there is none, and that of Nyquist if the curve stays
+        above 0.5.
+        """
+        return {
+            "mean_fsc": self.centred.mean(),
+            "auc": self.centred.auc(),
+            "auc_norm": self.centred.auc_norm(),
+            "auc_cryobench": self.cryobench.auc(),
+            "resolution_0.5_angstrom": self.centred.resolution(0.5, voxel_size),
+        }
+
+
 def class_latents(
     z: Float[np.ndarray, "particle latent"], state: Int64[np.ndarray, " particle"]
 ) -> ClassLatents:
@@ -53,14 +76,24 @@ def masked_curves(
     volume: Float[Tensor, "z y x"],
     truth: Float[Tensor, "z y x"],
     masks: Mapping[str, Float[Tensor, "z y x"] | None],
-) -> dict[str, FSCCurve]:
+) -> dict[str, Correlation]:
     """FSC against the truth under each mask, both volumes without their mean.
 
     No image tells the mean of a volume; left in, it would leak through a mask into the first
     shells.
     """
     a, b = volume - volume.mean(), truth - truth.mean()
-    return {name: fsc(a, b, mask) for name, mask in masks.items()}
+    curves = {}
+    for name, mask in masks.items():
+        spectra = [torch.fft.rfftn(map_ if mask is None else map_ * mask) for map_ in (a, b)]
+        if mask is None:
+            for spectrum in spectra:
+                spectrum[0, 0, 0] = 0  # not rounding, which CryoBench's shells would correlate
+        centred, cryobench = (
+            correlate_spectra(spectra[0], spectra[1], shells) for shells in get_args(Shells)
+        )
+        curves[name] = Correlation(centred, cryobench)
+    return curves
 
 
 def latent_scores(

@@ -49,7 +49,7 @@ class MapSpecimen:
         resolution_angstrom: float | None = None,
     ) -> None:
         self.box_size = box_size
-        self.transform = _GriddedTransform(density.float())
+        self.transform = GriddedTransform(density.float())
         self.voxels_per_pixel = voxel_size_angstrom / pixel_size_angstrom
         self.sigma = 0.0
         if resolution_angstrom is not None:
@@ -88,7 +88,7 @@ class MapSpecimen:
         return values.view(freqs.shape[:-1]) * envelope * (self.voxels_per_pixel**3 / self.box_size)
 
 
-class _GriddedTransform:
+class GriddedTransform:
     """``sum_x rho(x) exp(-2 pi i k x)`` of a cubic map at arbitrary ``|k| <= 1/2`` per voxel."""
 
     def __init__(self, density: Float[Tensor, "side side side"]) -> None:
@@ -106,6 +106,7 @@ class _GriddedTransform:
         self.grid = spectrum.flatten()
 
     def __call__(self, freqs: Float[Tensor, "point 3"]) -> Complex[Tensor, " point"]:
+        """Evaluate at cycles per voxel."""
         return torch.cat([self._read(chunk) for chunk in freqs.split(_POINTS_PER_CHUNK)])
 
     def _read(self, freqs: Float[Tensor, "point 3"]) -> Complex[Tensor, " point"]:

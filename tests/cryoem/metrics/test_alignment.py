@@ -8,7 +8,15 @@ from cryoem.decoders.base import LinearDecoder
 from cryoem.decoders.fourier_grid import FourierGrid
 from cryoem.decoders.phantom import GaussianPhantom, random_phantom
 from cryoem.lattice import FourierLattice, shift_phases
-from cryoem.metrics.alignment import Alignment, align_decoder, align_poses, unaligned
+from cryoem.metrics.alignment import (
+    Alignment,
+    align_decoder,
+    align_poses,
+    aligned_volumes,
+    unaligned,
+)
+from cryoem.metrics.fsc import fsc
+from cryoem.metrics.mask import soft_mask
 from cryoem.metrics.pose_error import pose_errors, symmetry_group
 from cryoem.rotations import angle_between, random_rotations, small_rotation
 from cryoem.volume import evaluate_volumes
@@ -166,3 +174,34 @@ def test_an_aligned_linear_decoder_stays_linear() -> None:
     basis = decoder.basis(freqs)
     combined = basis[..., 0] + (basis[..., 1:] * z[:, None]).sum(-1)
     assert torch.allclose(combined, decoder(freqs, z), atol=1e-5)
+
+
+def test_a_grid_decoder_is_aligned_as_well_as_it_is_known_on_its_grid() -> None:
+    original, copy = phantoms(True)
+    grid = FourierGrid(SIDE)
+    density = evaluate_volumes(copy, SIDE, None, CPU)[0]
+    fill(grid, density)
+    alignment = Alignment(FRAME, True, ORIGIN, (0.0, 0.0))
+    (volume,) = aligned_volumes([grid], SIDE, None, alignment, data_scale=2.0, device=CPU)
+    expected = evaluate_volumes(original, SIDE, None, CPU)[0]
+    curve = fsc(2 * torch.from_numpy(volume), expected, soft_mask(expected))
+    assert curve.correlation.min() > 0.998
+
+
+def fill(grid: FourierGrid, density: torch.Tensor) -> None:
+    """Set the values on the grid, in place of training."""
+    side, reach = grid.box_size, grid.reach
+    z, yx = torch.arange(reach + 1), torch.arange(-reach, reach + 1)
+    cells = torch.stack(torch.meshgrid(z, yx, yx, indexing="ij"), dim=-1).flatten(0, -2)
+    cells = cells[cells.float().norm(dim=-1) < side // 2 + 3**0.5]
+    spectrum = torch.fft.fftn(torch.fft.ifftshift(density / grid.real_space_window())) / side
+    z, y, x = (cells % side).unbind(-1)
+    grid.table.data[:] = torch.view_as_real(spectrum[z, y, x]) / grid.gain
+
+
+def test_a_decoder_without_a_grid_is_aligned_by_its_frequencies_alone() -> None:
+    original, copy = phantoms(False)
+    alignment = Alignment(FRAME, False, ORIGIN, (0.0, 0.0))
+    (volume,) = aligned_volumes([copy, copy], SIDE, None, alignment, data_scale=1.0, device=CPU)
+    expected = evaluate_volumes(original, SIDE, None, CPU)[0]
+    assert torch.allclose(torch.from_numpy(volume), expected, atol=1e-5 * float(expected.max()))

@@ -10,6 +10,7 @@ from cryoem.metrics.conformations import (
     masked_curves,
     principal,
 )
+from cryoem.metrics.fsc import fsc
 from cryoem.metrics.mask import ball_mask
 
 N = 600
@@ -37,8 +38,25 @@ def test_the_mean_of_a_volume_does_not_enter_a_masked_curve() -> None:
     density = random_phantom(20, 6.0, 1.2, 32, torch.Generator().manual_seed(0)).density()
     masks = {"none": None, "ball": ball_mask(32, 0.4, 0.6)}
     curves = masked_curves(density + 0.3, density - 0.1, masks)
-    for curve in curves.values():
-        np.testing.assert_allclose(curve.correlation[1:], 1, atol=1e-5)
+    for centred, cryobench in curves.values():
+        np.testing.assert_allclose(centred.correlation[1:], 1, atol=1e-5)
+        np.testing.assert_allclose(cryobench.correlation, 1, atol=1e-5)
+
+
+def test_masked_curves_are_those_of_the_masked_volumes() -> None:
+    generator = torch.Generator().manual_seed(1)
+    a, b = torch.randn(2, 16, 16, 16, generator=generator)
+    a, b = a - a.mean(), 0.5 * a + b - (0.5 * a + b).mean()
+    mask = ball_mask(16, 0.4, 0.8)
+    curves = masked_curves(a, b, {"none": None, "ball": mask})
+    np.testing.assert_allclose(curves["none"].centred.correlation[1:], fsc(a, b).correlation[1:])
+    expected = fsc(a, b, mask, "cryobench").correlation
+    np.testing.assert_allclose(curves["ball"].cryobench.correlation, expected, atol=1e-5)
+    numbers = curves["none"].numbers(2.0)
+    assert numbers["auc_norm"] == pytest.approx(numbers["auc"] / (7 / 16))
+    assert numbers["resolution_0.5_angstrom"] == fsc(a, b).resolution(0.5, 2.0) or np.isnan(
+        numbers["resolution_0.5_angstrom"]
+    )
 
 
 @pytest.mark.parametrize("direction", [1, -1])

@@ -9,7 +9,7 @@ import torch
 from cryoem.io.volume import read_volume
 from cryoem.lattice import shift_phases
 from cryoem.rotations import from_relion
-from cryoem.simulate.map_specimen import MapSpecimen, _GriddedTransform
+from cryoem.simulate.map_specimen import GriddedTransform, MapSpecimen
 from cryoem.simulate.specimen import plane_freqs, to_images
 from cryoem.volume import spectrum_to_volume
 
@@ -24,7 +24,7 @@ def test_a_map_is_transformed_as_by_the_direct_sum(side):
         torch.exp(-2j * math.pi * freqs[:, i : i + 1].double() * axis) for i in range(3)
     ]  # x, y, z
     direct = torch.einsum("zyx,px,py,pz->p", density.to(torch.complex128), *waves)
-    error = _GriddedTransform(density)(freqs) - direct
+    error = GriddedTransform(density)(freqs) - direct
     relative = float(error.abs().square().mean().sqrt() / direct.abs().square().mean().sqrt())
     assert relative < 2e-5  # 8e-6 measured
 
