@@ -5,8 +5,9 @@ Examples
   cryoem evaluate runs/NAME --truth simulated/truth
   cryoem evaluate runs/NAME --truth DIR --labels labels.csv --column angle_deg --json numbers.json
 
-DIR is what `cryoem simulate` wrote, or a folder with conf_00.mrc ..., or with truth.mrc; labels.csv
-(one row per particle) and particles.star (the true poses) are looked for in it and above it.
+DIR is what `cryoem simulate` wrote or its truth/, or a folder with conf_00.mrc ..., or with
+truth.mrc. labels.csv (one row per particle) and particles.star (the true poses) lie in the same
+folder, or above one that is called truth.
 
 A run that found its poses knows its volume only up to a rotation, the hand and the origin: they
 are found from the poses, and the decoder is queried in the frame of the truth. Volumes of a

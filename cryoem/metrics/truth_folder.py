@@ -92,7 +92,7 @@ class TruthFolder:
 def find_truth(
     folder: Path, labels: Path | None = None, column: str | None = None, period: float | None = None
 ) -> TruthFolder:
-    """Look for volumes, labels and particles in ``folder``, its ``truth`` and above it.
+    """Look for volumes, labels and particles in ``folder`` and its ``truth``, or above a ``truth``.
 
     It understands what ``cryoem simulate`` writes (``volume_###.mrc``, ``labels.csv`` with
     ``state`` and ``coordinate``, ``mean.mrc``, ``moving_mask.mrc``, and ``particles.star`` beside
@@ -118,7 +118,7 @@ def find_truth(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder of a ground truth")
     inner = folder / "truth" if (folder / "truth").is_dir() else folder
-    outer = folder if inner != folder else folder.parent
+    outer = folder.resolve().parent if folder.resolve().name == "truth" else folder
     volumes = _volumes(inner)
     csv = labels or _first(inner / "labels.csv", outer / "labels.csv")
     table = None if csv is None else _read_labels(csv)
