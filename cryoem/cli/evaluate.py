@@ -91,7 +91,7 @@ def _print(result: Mapping[str, Any]) -> None:
     print(_alignment_line(result["alignment"]))
     if "poses" in result:
         print_rich(_pose_table(result["poses"]))
-    print_rich(_volume_table(result["volumes"]))
+    print_rich(_volume_table(result["volumes"], 2 * result["run"]["voxel_size_angstrom"]))
     if "latents" in result:
         truth = result["truth"]
         circle = "" if truth["period"] is None else f", a circle of {truth['period']:g}"
@@ -141,7 +141,7 @@ def _latent_table(title: str, numbers: Mapping[str, float]) -> Table:
     return table
 
 
-def _volume_table(volumes: Mapping[str, Any]) -> Table:
+def _volume_table(volumes: Mapping[str, Any], nyquist: float) -> Table:
     n = len(volumes["each"])
     what = "volume" if n == 1 else f"mean of {n}"
     table = _table(what, "FSC", "AUC", "AUC of 1", "CryoBench", "A at 0.5")
@@ -151,7 +151,7 @@ def _volume_table(volumes: Mapping[str, Any]) -> Table:
             table.add_row(
                 name if mask == "none" else f"  mask: {mask}",
                 *(f"{numbers[key]['mean']:.4f}" for key in keys),
-                _resolution(numbers["resolution_0.5_angstrom"]),
+                _resolution(numbers["resolution_0.5_angstrom"]["median"], nyquist),
             )
     return table
 
@@ -163,5 +163,7 @@ def _table(*headers: str) -> Table:
     return table
 
 
-def _resolution(number: Mapping[str, float]) -> str:
-    return "none" if math.isnan(number["median"]) else f"{number['median']:.2f}"
+def _resolution(angstrom: float, nyquist: float) -> str:
+    if math.isnan(angstrom):
+        return "none"
+    return f"{'<= ' if angstrom <= nyquist else ''}{angstrom:.2f}"
