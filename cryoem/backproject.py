@@ -217,7 +217,7 @@ def backproject(
     binning = preprocess.source_box / lattice.box_size
     voxel_size = source.geometry.pixel_size_angstrom * binning
     projector = Backprojector(lattice.box_size, voxel_size, lattice.radius, device)
-    halves = _half_sets(table.half, len(table))
+    halves = table.half_sets()
     for raw in _read_ahead(source, torch.arange(len(table)) if rows is None else rows):
         batch = preprocess(raw.to(device))
         here = pose[raw.index].to(device)
@@ -232,12 +232,6 @@ def backproject(
     unit = abs(preprocess.scale)
     volume, half_maps = projector.volume() / unit, projector.half_maps() / unit
     return Backprojection(volume.cpu(), half_maps.cpu(), voxel_size)
-
-
-def _half_sets(half: np.ndarray | None, n_particles: int) -> Int64[Tensor, " particle"]:
-    if half is not None and len(np.unique(half)) == 2:
-        return torch.from_numpy(half.astype(np.int64))
-    return torch.arange(n_particles) % 2
 
 
 def _read_ahead(source: ParticleSource, rows: Int64[Tensor, " row"]) -> Iterator[RawBatch]:

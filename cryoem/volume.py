@@ -56,7 +56,7 @@ def evaluate_volumes(
     spectrum[:, inside] = values.to(torch.complex64)
     volumes = spectrum_to_volume(spectrum)
     if isinstance(decoder, Windowed):
-        volumes = volumes * decoder.real_space_window()
+        volumes = volumes * decoder.real_space_window(box_size)
     return volumes
 
 

@@ -152,7 +152,7 @@ class ParticleDataModule(pl.LightningDataModule):
         )
         self.table = self.source.table
         self._crop()
-        self.half = _half_sets(self.table)
+        self.half = self.table.half_sets()
         sample = self._sample()
         sign = SIGNS.get(self.sign) or self._sign_by_experiment()
         mean, noise = estimate_noise(sample.images)
@@ -295,12 +295,6 @@ class ParticleDataModule(pl.LightningDataModule):
             raise InputError(
                 f"data.window={list(self.window)} must be an inner and a larger outer radius"
             )
-
-
-def _half_sets(table: ParticleTable) -> Int64[Tensor, " particle"]:
-    if table.half is not None:
-        return torch.from_numpy(table.half).long()
-    return torch.arange(len(table)) % 2
 
 
 def _stored_dtype(source: ParticleSource) -> torch.dtype:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from cryoem.decoders.base import Decoder
+from cryoem.decoders.base import Decoder, Windowed
 from cryoem.volume import evaluate_volumes
 
 
@@ -29,6 +29,12 @@ class CoarserGrid:
     ) -> Complex[Tensor, "batch freq"]:
         """Evaluate at cycles per pixel of the smaller box."""
         return self.decoder(freqs * self.factor, z) * self.factor**2
+
+    def real_space_window(self, side: int) -> Float[Tensor, "side side side"] | Float[Tensor, ""]:
+        """That of the decoder, which spans the same length, or 1."""
+        if isinstance(self.decoder, Windowed):
+            return self.decoder.real_space_window(side)
+        return torch.ones(())
 
 
 def decode_volumes(

@@ -55,8 +55,8 @@ class Regularised(Protocol):
 class Windowed(Protocol):
     """A decoder whose interpolation changes the density by a known factor."""
 
-    def real_space_window(self) -> Float[Tensor, "side side side"]:
-        """Factor that turns the transform of its grid values into density."""
+    def real_space_window(self, side: int) -> Float[Tensor, "side side side"]:
+        """Factor that turns the transform of its grid values into density on ``side`` voxels."""
         ...
 
 

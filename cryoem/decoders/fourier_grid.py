@@ -100,14 +100,13 @@ class FourierGrid(nn.Module):
         table = self.gain * self.table
         return mean * table[:, :2].square().sum() + components * table[:, 2:].square().sum()
 
-    def real_space_window(self) -> Float[Tensor, "side side side"]:
+    def real_space_window(self, side: int) -> Float[Tensor, "side side side"]:
         """What turns fitted grid values into density: ``prod_i (2 + cos 2 pi x) / 3 sinc^2 x``.
 
         ``x`` in boxes. Interpolation tiles space with copies of the grid's density, weighted by
         ``w(x + m) = sinc^2(x + m)``. Fitting data that are ``rho`` in the box and nothing outside
         gives grid values ``rho w / sum_m w(x + m)^2`` by least squares, and the sum has that form.
         """
-        side = self.box_size
         x = (torch.arange(side) - side // 2) / side
         axis = (2 + torch.cos(2 * torch.pi * x)) / (3 * torch.sinc(x) ** 2)
         return axis[:, None, None] * axis[None, :, None] * axis[None, None, :]

@@ -38,10 +38,10 @@ class FramedDecoder:
         """Evaluate the volumes ``z`` at ``freqs``."""
         return combine(self.basis(freqs), z)
 
-    def real_space_window(self) -> Float[Tensor, "side side side"] | Float[Tensor, ""]:
+    def real_space_window(self, side: int) -> Float[Tensor, "side side side"] | Float[Tensor, ""]:
         """That of the decoder, or 1."""
         if isinstance(self.decoder, Windowed):
-            return self.decoder.real_space_window()
+            return self.decoder.real_space_window(side)
         return torch.ones(())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from cryoem.batch import CTFParams, Pose
@@ -63,6 +64,15 @@ class ParticleTable:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def half_sets(self) -> Int64[Tensor, " particle"]:
+        """Half-set (0 or 1) of each particle.
+
+        That of the file, or even and odd rows where it names none or one of them is empty.
+        """
+        if self.half is not None and len(np.unique(self.half)) == 2:
+            return torch.from_numpy(self.half.astype(np.int64))
+        return torch.arange(len(self)) % 2
 
     def select(self, rows: np.ndarray | Tensor | Sequence[int]) -> "ParticleTable":
         """Return some of the rows. The stacks stay, so that their numbers hold."""

@@ -189,7 +189,7 @@ def aligned_volumes(
     transform of that density is queried in their place. Between the points of the grid the ghosts
     of linear interpolation fold into the box and took several per cent of the FSC.
     """
-    if any(isinstance(d, Windowed) and d.real_space_window().ndim for d in decoders):
+    if any(isinstance(d, Windowed) and d.real_space_window(side).ndim for d in decoders):
         native = decode_volumes(decoders, side, z, data_scale=data_scale, device=device)
         for density in native:
             turned = align_decoder(DensityDecoder(torch.from_numpy(density)), alignment)

@@ -31,8 +31,9 @@ class FSCCurve:
     correlation: Float[ndarray, " shell"]
 
     def mean(self) -> float:
-        """Average over shells ``1 .. D/2 - 1``, without a weight."""
-        return float(np.nanmean(self.correlation[1:]))
+        """Average over shells ``1 .. D/2 - 1``, without a weight; NaN if all are empty."""
+        known = self.correlation[1:][~np.isnan(self.correlation[1:])]
+        return float(known.mean()) if len(known) else float("nan")
 
     def auc(self) -> float:
         """Area under the curve clipped to [0, 1], in cycles per voxel.

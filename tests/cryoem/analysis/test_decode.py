@@ -5,6 +5,7 @@ import torch
 from cryoem.analysis.decode import decode_volumes
 from cryoem.analysis.volume_edits import low_pass, other_hand
 from cryoem.analysis.volume_facts import describe_volume
+from cryoem.decoders.fourier_grid import FourierGrid
 from cryoem.decoders.phantom import GaussianPhantom, random_phantom
 from cryoem.io.volume import write_volume
 from cryoem.volume import spectrum_to_volume, volume_to_spectrum
@@ -19,6 +20,24 @@ def phantom() -> GaussianPhantom:
 def decode(decoders, **options) -> np.ndarray:
     options = {"data_scale": 1.0, "device": torch.device("cpu"), **options}
     return next(decode_volumes(decoders, SIDE, None, **options))
+
+
+def test_a_smaller_box_of_a_grid_keeps_its_window():
+    """The edge of the box is where the window matters; in Fourier space it is the same length."""
+    torch.manual_seed(0)
+    grid = FourierGrid(SIDE)
+    with torch.no_grad():
+        grid.table.normal_(std=0.01)
+    large = decode([grid])
+    unwindowed = large / grid.real_space_window(SIDE).numpy()
+    spectrum = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(unwindowed)))
+    cut = slice(SIDE // 2 - 10, SIDE // 2 + 10)
+    radius = np.linalg.norm(np.stack(np.meshgrid(*[np.arange(-10, 10)] * 3, indexing="ij")), axis=0)
+    inside = np.where(radius <= 10, spectrum[cut, cut, cut], 0)
+    cropped = np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(inside))).real * (20 / SIDE) ** 3
+    expected = cropped * grid.real_space_window(20).numpy()
+    small = decode([grid], new_side=20)
+    assert np.abs(small - expected).max() < 0.02 * np.abs(expected).max()
 
 
 def without_mean(volume: np.ndarray) -> np.ndarray:

@@ -194,7 +194,7 @@ def fill(grid: FourierGrid, density: torch.Tensor) -> None:
     z, yx = torch.arange(reach + 1), torch.arange(-reach, reach + 1)
     cells = torch.stack(torch.meshgrid(z, yx, yx, indexing="ij"), dim=-1).flatten(0, -2)
     cells = cells[cells.float().norm(dim=-1) < side // 2 + 3**0.5]
-    spectrum = torch.fft.fftn(torch.fft.ifftshift(density / grid.real_space_window())) / side
+    spectrum = torch.fft.fftn(torch.fft.ifftshift(density / grid.real_space_window(side))) / side
     z, y, x = (cells % side).unbind(-1)
     grid.table.data[:] = torch.view_as_real(spectrum[z, y, x]) / grid.gain
 
