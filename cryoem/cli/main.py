@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit status: 0, 2 for bad input (its message is on stderr), 130 after Ctrl-C.
     """
-    # read when torch is loaded: threads that spin while they wait slow down a machine that is shared
+    # read when torch is loaded: threads that spin while they wait slow down a shared machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if argv is None else argv)
     verb = _dispatcher().parse_args(words[:1]).verb
