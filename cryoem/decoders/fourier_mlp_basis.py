@@ -5,7 +5,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from cryoem.decoders.base import combine, radial_scale, to_half_space
-from cryoem.nets.encodings import ENCODINGS, PositionalEncoding
+from cryoem.nets.encodings import make_encoding
 from cryoem.nets.mlp import ResidualMLP
 
 
@@ -35,14 +35,9 @@ class FourierMLPBasis(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if encoding not in ENCODINGS:
-            raise ValueError(f"encoding must be one of {sorted(ENCODINGS)}, got {encoding!r}")
         self.box_size = box_size
         self.latent_dim = latent_dim
-        generator = torch.Generator().manual_seed(seed)
-        options = {"sigma": sigma} if encoding == "gaussian" else {}
-        n = n_frequencies or box_size // 2
-        self.encode = PositionalEncoding(ENCODINGS[encoding](box_size, n, generator, **options))
+        self.encode = make_encoding(encoding, box_size, n_frequencies, sigma, seed)
         self.net = ResidualMLP(self.encode.n_features, width, depth, 2 * (1 + latent_dim))
         self.register_buffer("amplitude", torch.ones(box_size))
 

@@ -83,3 +83,30 @@ class PositionalEncoding(nn.Module):
         with torch.autocast(freqs.device.type, enabled=False):
             angle = freqs.float() @ self.frequencies
             return torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
+
+
+def make_encoding(
+    name: str, box_size: int, n_frequencies: int | None, sigma: float, seed: int
+) -> PositionalEncoding:
+    """Build the encoding ``name`` of :data:`ENCODINGS`.
+
+    Parameters
+    ----------
+    box_size
+        Side of the training images in pixels.
+    n_frequencies
+        Per axis; ``box_size / 2`` when None.
+    sigma, seed
+        Width and random numbers of the Gaussian encoding; the others have neither.
+
+    Raises
+    ------
+    ValueError
+        If there is no such encoding.
+    """
+    if name not in ENCODINGS:
+        raise ValueError(f"encoding must be one of {sorted(ENCODINGS)}, got {name!r}")
+    generator = torch.Generator().manual_seed(seed)
+    options = {"sigma": sigma} if name == "gaussian" else {}
+    n = n_frequencies or box_size // 2
+    return PositionalEncoding(ENCODINGS[name](box_size, n, generator, **options))
