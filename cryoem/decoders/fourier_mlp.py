@@ -47,7 +47,7 @@ class FourierMLP(nn.Module):
         depth: int = 3,
         encoding: str = "gaussian",
         n_frequencies: int | None = None,
-        sigma: float = 0.5,
+        sigma: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
