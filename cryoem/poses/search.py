@@ -58,7 +58,8 @@ class PoseSearch:
         Grids, radii, and the cached volume.
     strategy
         ``beam``: keep the best of each level. ``branch_and_bound``: discard only what cannot be
-        best. ``exhaustive``: score all poses of the finest level.
+        best; it looks at every rotation of the finest level once per model, and prunes little where
+        the noise of an image hides its signal. ``exhaustive``: score all poses of the finest level.
     n_keep
         Rotations that a beam keeps.
     delta
