@@ -31,9 +31,9 @@ from rich.table import Table
 from cryoem.cli.curves import MASK_HELP, named_mask
 from cryoem.errors import InputError
 from cryoem.export_run import plain
+from cryoem.grids import symmetry_group
 from cryoem.io.atomic import atomic_path
 from cryoem.metrics.evaluation import evaluate_run
-from cryoem.metrics.pose_error import symmetry_group
 from cryoem.metrics.truth_folder import find_truth
 
 

@@ -79,7 +79,7 @@ def _generators(name: str) -> list[tuple[int, tuple[float, float, float]]]:
         return _AXES[name]
     match = re.fullmatch(r"([CD])([1-9]\d{0,2})", name)
     if match is None:
-        raise InputError(f"poses.symmetry={name!r} is not a point group\nuse C1, Cn, Dn, T, O or I")
+        raise InputError(f"symmetry {name!r} is not a point group\nuse C1, Cn, Dn, T, O or I")
     about_z = (int(match[2]), (0.0, 0.0, 1.0))
     return [about_z] if match[1] == "C" else [about_z, (2, (1.0, 0.0, 0.0))]
 

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cryoem.batch import Pose
-from cryoem.errors import InputError
 from cryoem.rotations import angle_between
 
 
@@ -114,22 +112,6 @@ def nearest_equivalent(
         best = torch.where(better[:, None, None], equivalent, best)
         best_trace = torch.where(better, trace, best_trace)
     return best
-
-
-def symmetry_group(name: str) -> Float[Tensor, "element 3 3"]:
-    """Rotations of a point group: ``C1``, ``C4``, ``D7``, ``T``, ``O``, ``I``; main axis along z.
-
-    Raises
-    ------
-    InputError
-        If there is no such group.
-    """
-    try:
-        return torch.from_numpy(Rotation.create_group(name.upper()).as_matrix())
-    except ValueError:
-        raise InputError(
-            f"symmetry {name}: no such point group; give C1, C2, ..., D2, ..., T, O or I"
-        ) from None
 
 
 def _angle_of_vectors(

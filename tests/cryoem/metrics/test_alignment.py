@@ -7,6 +7,7 @@ from cryoem.batch import Pose
 from cryoem.decoders.base import LinearDecoder
 from cryoem.decoders.fourier_grid import FourierGrid
 from cryoem.decoders.phantom import GaussianPhantom, random_phantom
+from cryoem.grids import symmetry_group
 from cryoem.lattice import FourierLattice, shift_phases
 from cryoem.metrics.alignment import (
     Alignment,
@@ -17,7 +18,7 @@ from cryoem.metrics.alignment import (
 )
 from cryoem.metrics.fsc import fsc
 from cryoem.metrics.mask import soft_mask
-from cryoem.metrics.pose_error import pose_errors, symmetry_group
+from cryoem.metrics.pose_error import pose_errors
 from cryoem.rotations import angle_between, random_rotations, small_rotation
 from cryoem.volume import evaluate_volumes
 
