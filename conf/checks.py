@@ -50,6 +50,8 @@ def problems(config: DictConfig) -> list[str]:
         if value not in CHOICES[key]:
             found.append(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
     for key, value in _given(config, WHOLE_AND_POSITIVE):
+        if (key, value) == ("trainer.devices", "auto"):
+            continue
         if not isinstance(value, int) or value < 1:
             found.append(f"{key}={value}: must be a whole number, at least 1")
     for key, value in _given(config, POSITIVE):
