@@ -6,7 +6,7 @@ import numpy as np
 
 from cryoem.errors import InputError
 from cryoem.io.pickles import load_pickle
-from cryoem.io.rows import CTF_FIELDS, check_ctf, check_finite, check_pixel_size
+from cryoem.io.rows import CTF_FIELDS, check_box_size, check_ctf, check_finite, check_pixel_size
 
 
 def read_pose_pickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +23,9 @@ def read_pose_pickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
     parts = list(content) if isinstance(content, (tuple, list)) else [content]
     rotation = _array(path, parts[0] if parts else None)
     if len(parts) > 2 or rotation.ndim != 3 or rotation.shape[1:] != (3, 3):
-        raise InputError(f"{path}: not a pose file, it holds no rotations of shape (N, 3, 3)")
+        raise InputError(
+            f"{path}: not a pose file, it holds no rotations of shape (N, 3, 3); is it the CTF?"
+        )
     shift = _array(path, parts[1]) if len(parts) == 2 else np.zeros((len(rotation), 2))
     if shift.shape != (len(rotation), 2):
         raise InputError(
@@ -45,7 +47,9 @@ def _array(path: Path, value: object) -> np.ndarray:
     try:
         return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{path}: holds {type(value).__name__}, not an array of numbers") from None
+        raise InputError(
+            f"{path}: holds {type(value).__name__}, not an array of numbers; is it cryoDRGN's?"
+        ) from None
 
 
 def _check_rotations(path: Path, rotation: np.ndarray) -> None:
@@ -75,5 +79,7 @@ def read_ctf_pickle(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, np.n
         raise InputError(f"{path}: not a CTF file, its shape is {table.shape} and not (N, 9)")
     values = [*table[:, 2:].T, np.zeros(len(table)), np.ones(len(table))]
     ctf = check_ctf(path, dict(zip(CTF_FIELDS, values, strict=True)))
-    box = check_finite(path, "column 0 (box size)", table[:, 0])
+    for value in np.unique(table[:, 0]):
+        check_box_size(path, "column 0 (box size)", value)
+    box = table[:, 0]
     return ctf, box, check_pixel_size(path, "column 1 (pixel size)", table[:, 1])

@@ -1,12 +1,14 @@
 """cryoSPARC particle files: a ``.cs`` table and the passthrough table that completes it."""
 
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
 from cryoem.errors import InputError
-from cryoem.io.rows import ParticleRows, check_ctf, check_finite, check_pixel_size
+from cryoem.io.rows import ParticleRows, check_box_size, check_ctf, check_finite, check_pixel_size
 from cryoem.rotations import from_cryosparc
 
 _TEXT_FIELDS = ("blob/path", "ctf/type", "location/micrograph_path")
@@ -20,7 +22,9 @@ _VECTORS = {
     "ctf/tetra_A": (4,),
     "ctf/anisomag": (4,),
 }
+_INTEGERS = ("blob/idx", "blob/shape", "uid", "alignments3D/split")
 _ABERRATIONS = ("tilt_A", "trefoil_A", "tetra_A", "anisomag")
+_MAX_IMAGES = 1 << 31  # an MRC header counts in 32 bits
 
 
 def read_cryosparc(path: Path, passthrough: Path | None = None) -> ParticleRows:
@@ -31,11 +35,10 @@ def read_cryosparc(path: Path, passthrough: Path | None = None) -> ParticleRows:
     InputError
         If the file is no ``.cs`` file, says nothing of images, or does not fit the passthrough.
     """
-    table = read_cs(path)
-    columns = {name: table[name] for name in _names(table)}
+    columns = _columns(read_cs(path))
+    _check_fields(path, columns)
     if passthrough is not None:
         columns = _join(path, columns, passthrough) | columns
-    _check_fields(path, columns)
     missing = [name for name in ("blob/path", "blob/idx") if name not in columns]
     if missing:
         raise InputError(
@@ -43,6 +46,7 @@ def read_cryosparc(path: Path, passthrough: Path | None = None) -> ParticleRows:
             "give the passthrough file too (data.passthrough=..._passthrough_particles.cs)"
         )
     origin, notes = {"images": f"{path.name}:blob/path,blob/idx"}, []
+    frame = _frame(path, columns["blob/idx"])
     written = np.char.lstrip(_text(columns["blob/path"]), ">")
     names, stack = np.unique(written, return_inverse=True)
     if "blob/sign" in columns:
@@ -52,7 +56,7 @@ def read_cryosparc(path: Path, passthrough: Path | None = None) -> ParticleRows:
         path=path,
         image_paths=tuple(str(name) for name in names),
         stack=stack.astype(np.int32),
-        frame=columns["blob/idx"].astype(np.int64),
+        frame=frame,
         rotation=_rotation(path, columns, origin, notes),
         shift=_shift(path, columns, origin),
         shift_unit="angstrom" if "alignments3D/psize_A" in columns else "pixel",
@@ -61,7 +65,7 @@ def read_cryosparc(path: Path, passthrough: Path | None = None) -> ParticleRows:
         box_size=_box_size(path, columns),
         half=_half(columns, origin),
         micrograph=_micrograph(columns, origin),
-        uid=columns.get("uid"),
+        uid=columns["uid"].astype(np.uint64) if "uid" in columns else None,
         origin=origin,
         notes=tuple(notes),
     )
@@ -73,13 +77,28 @@ def _check_fields(path: Path, columns: dict[str, np.ndarray]) -> None:
         group = name.partition("/")[0]
         if name in _TEXT_FIELDS:
             fits = values.dtype.kind in "SU" and values.ndim == 1
-        elif name in _VECTORS or group in ("blob", "ctf", "alignments3D"):
-            fits = values.dtype.kind in "iuf" and values.shape[1:] == _VECTORS.get(name, ())
+        elif name in _VECTORS or name in _INTEGERS or group in ("blob", "ctf", "alignments3D"):
+            kinds = "iu" if name in _INTEGERS else "iuf"
+            fits = values.dtype.kind in kinds and values.shape[1:] == _VECTORS.get(name, ())
         else:
             fits = True
         if not fits:
             shape = values.shape[1:]
-            raise InputError(f"{path}: field {name} has values of type {values.dtype}{shape}")
+            raise InputError(
+                f"{path}: field {name} has values of type {values.dtype}{shape or ''}, which is "
+                "not cryoSPARC's; export the particles again"
+            )
+
+
+def _frame(path: Path, index: np.ndarray) -> np.ndarray:
+    bad = (index < 0) | (index >= _MAX_IMAGES)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{path}: row {row} (from 0), blob/idx: {index[row]} is not the number of an image; "
+            "export the particles again"
+        )
+    return index.astype(np.int64)
 
 
 def _text(values: np.ndarray) -> np.ndarray:
@@ -98,30 +117,61 @@ def read_cs(path: Path) -> np.ndarray:
     """
     try:
         with path.open("rb") as file:
+            _check_size(path, file)
             table = np.load(file, allow_pickle=False)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # numpy raises nearly anything on a damaged header
-        raise InputError(f"{path}: not a readable .cs file ({error})") from error
-    if not isinstance(table, np.ndarray) or table.dtype.names is None or table.ndim != 1:
-        raise InputError(f"{path}: not a .cs file, there is no table in it")
+        raise InputError(
+            f"{path}: not a readable .cs file ({_first_line(error)}); copy or export it again"
+        ) from error
     if len(table) == 0:
-        raise InputError(f"{path}: the table has no rows")
+        raise InputError(f"{path}: the table has no rows; give a file with particles in it")
     return table
 
 
-def _names(table: np.ndarray) -> tuple[str, ...]:
-    return table.dtype.names or ()
+def _check_size(path: Path, file: BinaryIO) -> None:
+    """Look at the header before numpy makes room for what it says."""
+    major, _ = np.lib.format.read_magic(file)
+    read = (
+        np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise InputError(
+            f"{path}: refused to load pickled objects; export the particles from cryoSPARC again"
+        )
+    if dtype.names is None or len(shape) != 1:
+        raise InputError(f"{path}: not a .cs file, there is no table in it; is it another array?")
+    expected = file.tell() + shape[0] * dtype.itemsize
+    actual = file.seek(0, os.SEEK_END)
+    if actual < expected:
+        raise InputError(
+            f"{path}: truncated, {shape[0]} rows need {expected} bytes but the file has {actual}; "
+            "copy it again"
+        )
+    file.seek(0)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
+
+
+def _columns(table: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: table[name] for name in table.dtype.names or ()}
 
 
 def _join(path: Path, columns: dict[str, np.ndarray], passthrough: Path) -> dict[str, np.ndarray]:
     """Return the passthrough's columns in the order of the main table."""
-    other = read_cs(passthrough)
-    if "uid" not in columns or "uid" not in _names(other):
+    other = _columns(read_cs(passthrough))
+    _check_fields(passthrough, other)
+    if "uid" not in columns or "uid" not in other:
         raise InputError(
             f"{passthrough}: cannot be joined to {path.name}, a field 'uid' is missing"
         )
-    place = find_unique(columns["uid"], other["uid"])
+    place = find_unique(columns["uid"].astype(np.uint64), other["uid"].astype(np.uint64))
     if (place == -2).any():
         raise InputError(
             f"{passthrough}: {(place == -2).sum()} uids of {path.name} occur twice in it"
@@ -131,7 +181,7 @@ def _join(path: Path, columns: dict[str, np.ndarray], passthrough: Path) -> dict
             f"{passthrough}: {(place == -1).sum()} of {len(place)} uids of {path.name} are not in "
             "it; give the passthrough of the same job"
         )
-    return {name: other[name][place] for name in _names(other)}
+    return {name: values[place] for name, values in other.items()}
 
 
 def find_unique(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -179,8 +229,12 @@ def _ctf(
         raise InputError(f"{path}: missing field {', '.join(missing)}, needed for the CTF")
     origin["ctf"] = f"{path.name}:ctf/*"
     for name in _ABERRATIONS:
-        if np.any(columns.get(f"ctf/{name}", 0)):
-            notes.append(f"aberrations are ignored: ctf/{name}")
+        values = columns.get(f"ctf/{name}", np.zeros((1, 1)))
+        if count := int(values.any(axis=1).sum()):
+            notes.append(
+                f"aberrations are not applied: ctf/{name}, set for {count} of {len(values)} "
+                "particles"
+            )
 
     def column(name: str, default: float = 0.0) -> np.ndarray:
         values = columns.get(f"ctf/{name}")
@@ -224,8 +278,10 @@ def _box_size(path: Path, columns: dict[str, np.ndarray]) -> int | None:
         )
     height, width = shapes[0].tolist()
     if height != width:
-        raise InputError(f"{path}: images are not square, blob/shape is {width} x {height}")
-    return int(width)
+        raise InputError(
+            f"{path}: images are not square, blob/shape is {width} x {height}; re-extract them"
+        )
+    return check_box_size(path, "blob/shape", float(width))
 
 
 def _half(columns: dict[str, np.ndarray], origin: dict[str, str]) -> np.ndarray | None:

@@ -3,11 +3,14 @@
 A pickle is a program. Ours may only name numpy's arrays and plain containers; any other name is
 refused before it is imported. Even numpy's own unpickling does not run, since a crafted ``dtype``
 state corrupts memory: what would have been arrays are records of bytes, shape and type, from which
-we make the arrays. We write no pickles.
+we make the arrays. Nor may a small file claim much memory: sizes are checked before anything is
+loaded, and what comes out may not be larger than the file by far. We write no pickles.
 """
 
+import io
 import math
 import pickle
+import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,8 @@ import numpy as np
 
 from cryoem.errors import InputError
 
+_EXPANSION = 8  # an array is as large as in the file, a small number several times as large
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
 _TYPE_CODE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|c(?:8|16)|[SU]\d{1,6})")
 
 
@@ -72,6 +77,11 @@ def _scalar(kind: object, content: object) -> Any:
     return _array(content, kind, (), "C")[()]
 
 
+def _no_bytes() -> bytes:
+    """Stand for ``bytes()``, which is how protocols below 3 write an empty one."""
+    return b""
+
+
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     if encoding != "latin1":
         raise _Refused(f"_codecs.encode to {encoding}")
@@ -92,11 +102,7 @@ _ALLOWED: dict[tuple[str, str], Callable] = {
             ("numeric", _frombuffer, ""),
         )
     },
-    **{
-        (module, container.__name__): container
-        for module in ("builtins", "__builtin__")
-        for container in (list, tuple, dict, set, frozenset, bytes, bytearray, complex)
-    },
+    **{(module, "bytes"): _no_bytes for module in ("builtins", "__builtin__")},
 }
 
 
@@ -110,15 +116,37 @@ class _RestrictedUnpickler(pickle.Unpickler):
         raise _Refused("a persistent id (is it a torch checkpoint?)")
 
 
-def _with_arrays(value: Any) -> Any:
-    """Put the arrays in the places of what stands for them."""
-    if isinstance(value, _Array):
-        return value.array
-    if isinstance(value, (list, tuple)):
-        return type(value)(_with_arrays(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _with_arrays(item) for key, item in value.items()}
-    return value
+def _check_sizes(content: bytes) -> None:
+    """Refuse places in the memo beyond the file, for which the unpickler would make room.
+
+    Lengths that the file does not hold end the walk itself.
+    """
+    for opcode, argument, _ in pickletools.genops(io.BytesIO(content)):
+        if opcode.name in _MEMO and int(argument or 0) > len(content):
+            raise _Refused(f"an object with the number {argument}")
+
+
+class _Expansion:
+    """Puts the arrays in the places of what stands for them, as long as they are not too many.
+
+    A few bytes can nest references to the same list until it is larger than any memory.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.left = limit
+
+    def __call__(self, value: Any) -> Any:
+        """Return a copy of nested containers with arrays in them."""
+        self.left -= 1 + (value.array.nbytes if isinstance(value, _Array) else 0)
+        if self.left < 0:
+            raise _Refused("objects that repeat each other without end")
+        if isinstance(value, _Array):
+            return value.array
+        if isinstance(value, (list, tuple)):
+            return type(value)(self(item) for item in value)
+        if isinstance(value, dict):
+            return {key: self(item) for key, item in value.items()}
+        return value
 
 
 def load_pickle(path: str | Path) -> Any:
@@ -131,8 +159,10 @@ def load_pickle(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            return _with_arrays(_RestrictedUnpickler(file, encoding="latin1").load())
+        content = path.read_bytes()
+        _check_sizes(content)
+        loaded = _RestrictedUnpickler(io.BytesIO(content), encoding="latin1").load()
+        return _Expansion(_EXPANSION * len(content))(loaded)
     except _Refused as error:
         raise InputError(
             f"{path}: refused to load {error} from this pickle, only numpy arrays and plain "
@@ -141,4 +171,6 @@ def load_pickle(path: str | Path) -> Any:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # a corrupt pickle may raise nearly anything
-        raise InputError(f"{path}: not a readable pickle ({type(error).__name__})") from error
+        raise InputError(
+            f"{path}: not a readable pickle ({type(error).__name__}); is it complete?"
+        ) from error

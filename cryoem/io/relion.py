@@ -8,7 +8,14 @@ import pandas as pd
 import torch
 
 from cryoem.errors import InputError
-from cryoem.io.rows import CTF_FIELDS, ParticleRows, check_ctf, check_finite, check_pixel_size
+from cryoem.io.rows import (
+    CTF_FIELDS,
+    ParticleRows,
+    check_box_size,
+    check_ctf,
+    check_finite,
+    check_pixel_size,
+)
 from cryoem.io.star import StarBlock, read_star
 from cryoem.rotations import from_relion
 
@@ -38,10 +45,22 @@ _DEFAULTS = {
     "_rlnCtfBfactor": 0.0,
     "_rlnCtfScalefactor": 1.0,
 }
-_ABERRATIONS = (
-    "_rlnBeamTiltX", "_rlnBeamTiltY", "_rlnOddZernike", "_rlnEvenZernike",
-    "_rlnMagMat00", "_rlnMagMat01", "_rlnMagMat10", "_rlnMagMat11",
-)  # fmt: skip
+_ABERRATIONS = ("_rlnBeamTiltX", "_rlnBeamTiltY", "_rlnOddZernike", "_rlnEvenZernike")
+_MAGNIFICATION = {
+    "_rlnMagMat00": 1.0, "_rlnMagMat01": 0.0, "_rlnMagMat10": 0.0, "_rlnMagMat11": 1.0,
+}  # fmt: skip
+_UNSUPPORTED = {
+    "_rlnCtfDataAreCtfPremultiplied": (
+        0, "CTF-premultiplied images are not supported; extract them without premultiplication"
+    ),
+    "_rlnCtfDataArePhaseFlipped": (
+        0, "phase-flipped images are not supported; extract them without flipping"
+    ),
+    "_rlnImageDimensionality": (2, "3-D subtomograms are not supported; extract 2-D images"),
+    "_rlnTomoSubTomosAre2DStacks": (
+        0, "tilt series as one stack per particle are not supported; list every tilt image in a row"
+    ),
+}  # fmt: skip
 
 
 OPTICS_LABELS = (
@@ -53,6 +72,7 @@ OPTICS_LABELS = (
     "_rlnImageSize",
     "_rlnImageDimensionality",
     "_rlnCtfDataAreCtfPremultiplied",
+    "_rlnCtfDataArePhaseFlipped",
 )
 _NUMBERS = (
     *ANGLES, *ORIGINS_ANGSTROM, *ORIGINS_PIXEL, *CTF_LABELS.values(), *OPTICS_LABELS,
@@ -118,8 +138,10 @@ def read_relion(path: Path) -> ParticleRows:
         If columns are missing or senseless, an optics group does not exist or differs in box size,
         or the images are of a kind that is not supported (3-D, CTF-premultiplied).
     """
-    columns = _columns(read_star(path))
-    _refuse_unsupported(columns)
+    blocks = read_star(path)
+    _refuse_unsupported(path, blocks)
+    columns = _columns(blocks)
+    _note_aberrations(columns)
     image_paths, stack, frame = _images(columns)
     columns.note_origin("images", "_rlnImageName")
     return ParticleRows(
@@ -191,23 +213,38 @@ def _join_optics(
     return order[place]
 
 
-def _refuse_unsupported(columns: _Columns) -> None:
-    label = "_rlnCtfDataAreCtfPremultiplied"
-    if label in columns and (columns[label] != 0).any():
-        raise InputError(
-            f"{columns.path}: {label} is 1: CTF-premultiplied images are not supported; "
-            "extract the particles without premultiplication"
-        )
-    label = "_rlnImageDimensionality"
-    if label in columns and (columns[label] != 2).any():
-        raise InputError(
-            f"{columns.path}: {label} is not 2: 3-D subtomograms are not supported; "
-            "extract 2-D images"
-        )
-    blocks = [block for block in (columns.particles, columns.optics) if block is not None]
-    ignored = [label for label in _ABERRATIONS if any(label in block for block in blocks)]
-    if ignored:
-        columns.notes.append(f"aberrations are ignored: {', '.join(ignored)}")
+def _refuse_unsupported(path: Path, blocks: list[StarBlock]) -> None:
+    for block in (particle_block(blocks), *blocks):
+        for label, (usual, reason) in _UNSUPPORTED.items():
+            if label in block and (values := block.numbers(label) != usual).any():
+                raise InputError(
+                    f"{path}: {label} is not {usual} in {values.sum()} of {block.n_rows} rows of "
+                    f"block data_{block.name}: {reason}"
+                )
+
+
+def _note_aberrations(columns: _Columns) -> None:
+    """Say which columns we do not apply though they say something, and for how many particles."""
+    n = columns.particles.n_rows
+    for label in (*_ABERRATIONS, *_MAGNIFICATION):
+        for block in (columns.optics, columns.particles):
+            if block is not None and label in block:
+                says = np.array([_says(label, text) for text in block.text(label)])
+                count = int((says if block is columns.particles else says[columns.group]).sum())
+                if count:
+                    columns.notes.append(
+                        f"aberrations are not applied: {label}, set for {count} of {n} particles"
+                    )
+                break
+
+
+def _says(label: str, text: str) -> bool:
+    """Whether a number, or a list of them in brackets, is other than that of perfect optics."""
+    try:
+        values = [float(word) for word in text.strip("[]").split(",") if word.strip()]
+    except ValueError:
+        return True
+    return any(value != _MAGNIFICATION.get(label, 0.0) for value in values)
 
 
 def _images(columns: _Columns) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
@@ -215,6 +252,11 @@ def _images(columns: _Columns) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]
     parts = [name.partition("@") for name in columns["_rlnImageName"]]
     written = np.array([path if at else number for number, at, path in parts], dtype=object)
     numbers = [_image_number(number) if at else 1 for number, at, _ in parts]
+    if bare := sum(not at for _, at, _ in parts):
+        columns.notes.append(
+            f"{bare} of {len(parts)} image names are without a number (NUMBER@STACK): "
+            "the first image of the file is taken"
+        )
     frame = np.array(numbers, dtype=np.int64) - 1
     bad = (frame < 0) | (written == "")
     if bad.any():
@@ -313,8 +355,7 @@ def _box_size(columns: _Columns) -> int | None:
             f"{columns.path}: optics groups differ in box size, {one} has {sizes[0]:g} and "
             f"{other} {sizes[1]:g} pixels; re-extract at one size"
         )
-    check_finite(columns.path, "_rlnImageSize", sizes)
-    return int(sizes[0])
+    return check_box_size(columns.path, "_rlnImageSize", float(sizes[0]))
 
 
 def _group(columns: _Columns, row: int) -> str:

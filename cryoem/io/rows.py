@@ -11,6 +11,7 @@ from cryoem.errors import InputError
 
 CTF_FIELDS = tuple(each.name for each in fields(CTFParams))
 ShiftUnit = Literal["pixel", "angstrom", "box"]
+_MAX_BOX = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,14 @@ class ParticleRows:
 
 
 def check_finite(path: Path, column: str, values: np.ndarray) -> np.ndarray:
-    """Return ``values``, or name the first row that is not a finite number.
+    """Return ``values``, or name the first row that is not a finite number in single precision.
 
     Raises
     ------
     InputError
-        If there is a NaN or an infinity.
+        If there is a NaN, an infinity, or what float32 has no room for.
     """
-    bad = ~np.isfinite(values)
+    bad = ~(abs(values) <= np.finfo(np.float32).max)
     if bad.any():
         first = tuple(axis[0] for axis in np.nonzero(bad))
         raise InputError(
@@ -127,6 +128,15 @@ def check_pixel_size(path: Path, column: str, values: np.ndarray) -> np.ndarray:
     check_finite(path, column, values)
     _check_range(path, column, values, 1e-3, 1e4)
     return values
+
+
+def check_box_size(path: Path, column: str, value: float) -> int:
+    """Return a box size in pixels, or refuse what is not a whole number of them."""
+    if not (1 <= value <= _MAX_BOX and value == int(value)):
+        raise InputError(
+            f"{path}: {column}: {value:g} is not a box size in pixels; correct the file"
+        )
+    return int(value)
 
 
 def _check_range(path: Path, name: str, values: np.ndarray, low: float, high: float) -> None:
