@@ -22,14 +22,24 @@ def find_file(written: str, folder: Path, root: Path | None) -> Path | None:
 def candidates(written: str, folder: Path, root: Path | None) -> list[Path]:
     """List where a written path may lie, most likely first.
 
-    With ``root``, below it, in full or by name alone. Without, beside the particle file, then in
-    each folder above (a RELION path starts at the project, the file lies in a job), then by name
-    alone beside the particle file.
+    With ``root``, below it, in full or by name alone; a relative path that leads out of it is not
+    followed. Without, beside the particle file, then in each folder above (a RELION path starts at
+    the project, the file lies in a job), then by name alone beside the particle file.
     """
     path = Path(written)
     bases = [root] if root is not None else [folder, *folder.parents]
-    listed = [path] if path.is_absolute() else [base / path for base in bases]
+    if path.is_absolute():
+        listed = [path]
+    elif root is not None and leads_out(written):
+        listed = []
+    else:
+        listed = [base / path for base in bases]
     return [*listed, bases[0] / path.name]
+
+
+def leads_out(written: str) -> bool:
+    """Whether a relative path leaves the folder it starts from; links count as folders."""
+    return os.path.normpath(written).split(os.sep)[0] == os.pardir
 
 
 def require_stacks(rows: ParticleRows, found: list[Path | None], root: Path | None) -> list[Path]:
@@ -48,6 +58,8 @@ def require_stacks(rows: ParticleRows, found: list[Path | None], root: Path | No
     row = int((rows.stack == missing).argmax())
     folder = rows.path.absolute().parent
     looked = f"below {root}" if root is not None else f"beside the file in {folder} and above it"
+    if root is not None and leads_out(rows.image_paths[missing]):
+        looked += ", which the path leaves"
     raise InputError(
         f"{rows.path}: row {row} (from 0): stack '{written}' is not there ({found.count(None)} of "
         f"{len(found)} stacks are missing)\n"

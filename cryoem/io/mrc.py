@@ -5,7 +5,7 @@ MRC2014, Cheng et al., J. Struct. Biol. 192, 146 (2015). Only the header is read
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,8 @@ class MrcHeader:
     """What one needs to find image ``k`` of a stack.
 
     ``pixel_size_angstrom`` is None where the header has none or nonsense. ``space_group`` is 0 for
-    a stack of images and 1 for a volume, though many programs write 1 for both.
+    a stack of images and 1 for a volume, though many programs write 1 for both; from 401 on it is
+    a stack of volumes. ``extra_bytes`` are what the file has behind its last image.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class MrcHeader:
     data_offset: int
     pixel_size_angstrom: float | None
     space_group: int
+    extra_bytes: int
 
     @property
     def image_bytes(self) -> int:
@@ -44,9 +46,9 @@ class MrcHeader:
 
     @property
     def looks_like_volume(self) -> bool:
-        """A cube whose space group says volume."""
+        """A cube whose space group says volume, or volumes one after another."""
         cube = self.n_images == self.height == self.width
-        return cube and self.space_group >= 1
+        return (cube and self.space_group >= 1) or self.space_group > 400
 
 
 def read_mrc_header(path: Path) -> MrcHeader:
@@ -71,13 +73,14 @@ def read_mrc_header(path: Path) -> MrcHeader:
             f"{path}: truncated, {header.n_images} images of {header.width} x {header.height} need "
             f"{expected} bytes but the file has {actual}; copy it again"
         )
-    return header
+    return replace(header, extra_bytes=actual - expected)
 
 
 def _parse(path: Path, raw: bytes) -> MrcHeader:
     if len(raw) < HEADER_BYTES:
         raise InputError(
-            f"{path}: not an MRC file, {len(raw)} bytes are less than a header of {HEADER_BYTES}"
+            f"{path}: not an MRC file, {len(raw)} bytes are less than a header of {HEADER_BYTES}; "
+            "copy it again"
         )
     order = _byte_order(path, raw)
     nx, ny, nz, mode = struct.unpack(order + "4i", raw[:16])
@@ -88,7 +91,9 @@ def _parse(path: Path, raw: bytes) -> MrcHeader:
         known = ", ".join(map(str, MODES))
         raise InputError(f"{path}: MRC mode {mode} is not supported, only {known}; convert it")
     if extended < 0:
-        raise InputError(f"{path}: the extended header has {extended} bytes; the file is corrupt")
+        raise InputError(
+            f"{path}: the extended header has {extended} bytes; the file is corrupt, copy it again"
+        )
     return MrcHeader(
         path=path,
         n_images=nz,
@@ -98,6 +103,7 @@ def _parse(path: Path, raw: bytes) -> MrcHeader:
         data_offset=HEADER_BYTES + extended,
         pixel_size_angstrom=_pixel_size(cell_x, mx),
         space_group=space_group,
+        extra_bytes=0,
     )
 
 
@@ -110,7 +116,9 @@ def _byte_order(path: Path, raw: bytes) -> ByteOrder:
         if all(0 < n <= _SANE_SIDE for n in (nx, ny)) and nz > 0 and 0 <= mode < 256:
             return order
     nx, ny, nz, mode = struct.unpack(stamped + "4i", raw[:16])
-    raise InputError(f"{path}: not an MRC file, its header says {nx} x {ny} x {nz} in mode {mode}")
+    raise InputError(
+        f"{path}: not an MRC file, its header says {nx} x {ny} x {nz} in mode {mode}; copy it again"
+    )
 
 
 def _pixel_size(cell_x: float, mx: int) -> float | None:

@@ -21,8 +21,9 @@ def read_stack(path: Path) -> ParticleRows:
     header = read_mrc_header(path)
     if header.looks_like_volume:
         raise InputError(
-            f"{path}: is a volume of {header.width}^3 voxels (space group {header.space_group}), "
-            "not a stack of images; give a particle file, or name the images in a .star file"
+            f"{path}: is a volume of {header.width} x {header.height} x {header.n_images} voxels "
+            f"(space group {header.space_group}), not a stack of images; give a particle file, or "
+            "name the images in a .star file"
         )
     return _all_images(path, [header])
 
@@ -57,6 +58,13 @@ def read_stack_list(path: Path, root: Path | None) -> ParticleRows:
 
 
 def _all_images(path: Path, headers: list[MrcHeader]) -> ParticleRows:
+    for header in headers:
+        if header.extra_bytes >= header.image_bytes:
+            raise InputError(
+                f"{header.path}: the header says {header.n_images} images, but "
+                f"{header.extra_bytes} bytes follow them, enough for more; correct the header, or "
+                "name the images in a .star file"
+            )
     counts = [header.n_images for header in headers]
     return ParticleRows(
         path=path,

@@ -17,6 +17,13 @@ from cryoem.io.mrc import MrcHeader, read_mrc_header
 from cryoem.io.overrides import Sampling, override_ctf, override_poses
 from cryoem.io.rows import ParticleRows, check_pixel_size
 from cryoem.io.selection import select_rows
+from cryoem.io.stack_checks import (
+    check_frames,
+    check_shapes,
+    outside_root,
+    stack_notes,
+    unused_images,
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,8 @@ def read_table(
         rows, samplings[0] = override_ctf(rows, Path(ctf), read_rows)
     keep = np.arange(n_rows) if select is None else select_rows(select, rows, read_rows)
     stacks, headers, notes = _stacks(rows.take(keep), base, need_images)
+    if headers and select is None:
+        notes += unused_images(rows, headers)
     return _assemble(
         replace(rows.take(keep), notes=rows.notes + notes),
         keep,
@@ -151,33 +160,29 @@ def _stacks(
     rows: ParticleRows, root: Path | None, need_images: bool
 ) -> tuple[list[Path], list[MrcHeader], tuple[str, ...]]:
     found = locate_stacks(rows, root)
+    notes = outside_root(found, root)
     if need_images:
         stacks = require_stacks(rows, found, root)
-        headers = [read_mrc_header(stack) for stack in stacks]
-        _check_frames(rows, headers)
-        return stacks, headers, ()
+        headers = _headers(rows, stacks)
+        return stacks, headers, notes + stack_notes(headers)
     folder = rows.path.absolute().parent
     stacks = [
         path or candidates(written, folder, root)[0]
         for path, written in zip(found, rows.image_paths, strict=True)
     ]
     if None in found:
-        return stacks, [], (f"{found.count(None)} of {len(found)} stacks are not there",)
+        return stacks, [], (*notes, f"{found.count(None)} of {len(found)} stacks are not there")
     try:
-        return stacks, [read_mrc_header(stack) for stack in stacks], ()
+        headers = _headers(rows, stacks)
     except InputError as error:
-        return stacks, [], (str(error),)
+        return stacks, [], (*notes, str(error))
+    return stacks, headers, notes + stack_notes(headers)
 
 
-def _check_frames(rows: ParticleRows, headers: list[MrcHeader]) -> None:
-    counts = np.array([header.n_images for header in headers])[rows.stack]
-    bad = (rows.frame < 0) | (rows.frame >= counts)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise InputError(
-            f"{rows.path}: row {row} (from 0) wants image {rows.frame[row] + 1} of "
-            f"{headers[rows.stack[row]].path}, which has {counts[row]}; is it the right stack?"
-        )
+def _headers(rows: ParticleRows, stacks: list[Path]) -> list[MrcHeader]:
+    headers = [read_mrc_header(stack) for stack in stacks]
+    check_frames(rows, headers)
+    return headers
 
 
 def _assemble(
@@ -213,17 +218,7 @@ def _assemble(
 
 
 def _box_size(rows: ParticleRows, headers: list[MrcHeader], notes: list[str]) -> int:
-    for header in headers:
-        if header.height != header.width:
-            raise InputError(
-                f"{header.path}: images are not square, {header.width} x {header.height} pixels; "
-                "crop or pad them"
-            )
-        if header.width != headers[0].width:
-            raise InputError(
-                f"{rows.path}: images differ in size, {headers[0].path} has {headers[0].width} "
-                f"and {header.path} {header.width} pixels; re-extract at one size"
-            )
+    check_shapes(rows, headers)
     if not headers:
         return rows.box_size or 0
     box_size = headers[0].width

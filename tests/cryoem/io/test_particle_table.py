@@ -78,7 +78,7 @@ def test_a_list_that_names_a_missing_stack_says_the_line(tmp_path, images):
 
 def test_a_volume_given_for_particles_is_recognised(tmp_path):
     write_mrcs(tmp_path / "map.mrc", n=8, space_group=1)
-    with pytest.raises(InputError, match=r"map\.mrc: is a volume of 8\^3"):
+    with pytest.raises(InputError, match=r"map\.mrc: is a volume of 8 x 8 x 8"):
         open_particles(tmp_path / "map.mrc")
 
 
