@@ -1,16 +1,25 @@
 """Speed of a pose search: images per second, work per image, share of the machine's GEMM rate.
 
-``python -m benchmarks.pose_search [--threads 1] [--images 64] [--device cpu]`` searches simulated
-images of an analytic phantom, 64 pixels wide, with CTF and an SNR of 0.1, on the grids of the
-original's defaults: 4,608 rotations times 196 shifts within a radius of 12, then 4 levels with 8
-kept, up to a radius of 32. Once for a homogeneous volume, and once for one with 8 latents.
+``python -m benchmarks.pose_search [--threads 1] [--images 64] [--device cpu] [--original PYTHON]``
+searches simulated images of an analytic phantom, 64 pixels wide, with CTF and an SNR of 0.1, on the
+grids of the original's defaults: 4,608 rotations times 196 shifts within a radius of 12, then 4
+levels with 8 kept, up to a radius of 32. Once for a homogeneous volume, and once for images whose
+volumes differ by 8 latents, which are given.
+
+With ``--original``, a Python in whose environment cryoDRGN 4.3 is installed, its two searches run
+on the same images: with its own network, 256 x 3, for the time, and with the true volume in the
+place of the network, interpolated from the very grid that our search uses, for the error.
 """
 
 import argparse
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +35,11 @@ from cryoem.poses.volume_cache import VolumeCache, cache_volume
 from cryoem.rotations import angle_between, random_rotations
 
 BOX, SNR, RADII, N_KEEP, N_LATENTS = 64, 0.1, (12, 17, 22, 27, 32), 8, 8
+N_SHIFTS, N_ROTATIONS, N_DIRECTIONS = 196, 4608, 192  # of level 0
+COMPONENT = 0.2  # of a latent: its amplitude beside that of the mean volume
+ORIGINALS = {"old": "abinit_homo_old, abinit_het_old", "ai": "abinit (DRGN-AI)"}
+ORIGINAL_FEATURES = {"old": 192, "ai": 384}  # of a point, without latents
+N_TIMED = 16  # a batch of the original
 
 
 @dataclass(frozen=True)
@@ -38,115 +52,210 @@ class Data:
     cache: VolumeCache
 
 
-def simulate(lattice: FourierLattice, n: int, device: torch.device) -> Data:
+@dataclass(frozen=True)
+class Found:
+    """Poses of a search, the seconds of the processor and of the clock, and the work it did."""
+
+    name: str
+    rotation: Tensor
+    shift: Tensor
+    processor: float
+    wall: float
+    gigaflop: float  # of an image
+    true_volume: bool = True
+
+    def row(self, data: Data, rate: float, ours: "Found") -> str:
+        """One line of the table; errors only of searches under the true volume."""
+        n = len(self.rotation)
+        error = ""
+        if self.true_volume:
+            angle = angle_between(self.rotation, data.rotation[:n]).median()
+            shift = (self.shift - data.shift[:n]).norm(dim=-1).median()
+            error = f"{float(angle):6.2f} {float(shift):6.2f}"
+        share = 100 * self.gigaflop * self.speed / rate
+        return (
+            f"{self.name:42s} {n:6d} {self.speed:9.3f} {n / self.wall:9.3f}"
+            f" {ours.speed / self.speed:6.1f} {self.gigaflop:9.2f} {share:6.0f} {error}"
+        )
+
+    @property
+    def speed(self) -> float:
+        """Images per second of the processor."""
+        return len(self.rotation) / self.processor
+
+
+HEADER = (
+    f"{'search':42s} {'images':>6s} {'im./CPU-s':>9s} {'im./s':>9s} {'ours x':>6s}"
+    f" {'GFLOP/im.':>9s} {'% GEMM':>6s} {'deg':>6s} {'pixels':>6s}"
+)
+
+
+def simulate(lattice: FourierLattice, n: int, n_latents: int, device: torch.device) -> Data:
+    """Images of ``V_0 + sum_j z_j V_j``, where all the volumes are phantoms."""
     generator = torch.Generator().manual_seed(0)
-    phantom = random_phantom(100, 0.3 * BOX, 1.5, BOX, generator).to(device)
     rotation = random_rotations(n, generator).float().to(device)
     shift = (10 * torch.rand(n, 2, generator=generator) - 5).to(device)
+    weights = torch.randn(n, 1 + n_latents, generator=generator) * COMPONENT
+    weights[:, 0] = 1
+    volumes = [random_phantom(100, 0.3 * BOX, 1.5, BOX, generator) for _ in weights.T]
+    volumes = [volume.to(device) for volume in volumes]
+    weights = weights.to(device)
+    points = lattice.freqs[:, :2] @ rotation[:, :2]
+    slices = sum(w[:, None] * volume(points) for w, volume in zip(weights.T, volumes, strict=True))
+    transfer = _transfer(lattice, n, generator)
+    scale = (SNR / (transfer * slices).abs().square().mean()).sqrt()
+    noise = torch.view_as_complex(torch.randn(*slices.shape, 2, generator=generator)) / 2**0.5
+    fourier = scale * transfer * slices * shift_phases(lattice.freqs, -shift) + noise.to(device)
+    for volume in volumes:
+        volume.weights *= scale
+    caches = [cache_volume(volume, BOX, RADII[-1], device) for volume in volumes]
+    grid = torch.cat([cache.grid for cache in caches], -1)
+    if not n_latents:
+        return Data(SearchImages(fourier, transfer), rotation, shift, caches[0])
+    cache = VolumeCache(grid, BOX, caches[0].padding)
+    return Data(SearchImages(fourier, transfer, weights), rotation, shift, cache)
+
+
+def _transfer(lattice: FourierLattice, n: int, generator: torch.Generator) -> Tensor:
     one = torch.ones(n)
     defocus = 10_000 + 10_000 * torch.rand(n, generator=generator)
     params = CTFParams(
         defocus, defocus - 500, 90 * one, 300 * one, 2.7 * one, 0.1 * one, 0 * one, 0 * one, one
     )
-    transfer = evaluate_ctf(lattice.freqs, 3.0 * one.to(device), params.to(device))
-    slices = phantom(lattice.freqs[:, :2] @ rotation[:, :2])
-    power = (transfer * slices).abs().square().mean()
-    phantom.weights *= (SNR / power).sqrt()
-    centred = transfer * slices * (SNR / power).sqrt()
-    noise = torch.view_as_complex(torch.randn(*centred.shape, 2, generator=generator)) / 2**0.5
-    fourier = centred * shift_phases(lattice.freqs, -shift) + noise.to(device)
-    cache = cache_volume(phantom, BOX, RADII[-1], device)
-    return Data(SearchImages(fourier, transfer), rotation, shift, cache)
+    device = lattice.freqs.device
+    return evaluate_ctf(lattice.freqs, 3.0 * one.to(device), params.to(device))
 
 
-def with_latents(data: Data) -> Data:
-    """The same images under a volume of which each has its own, slightly different copy."""
-    n_images = len(data.images)
-    generator = torch.Generator().manual_seed(1)
-    latents = 0.02 * torch.randn(n_images, N_LATENTS, generator=generator)
-    grid = data.cache.grid.repeat(1, 1, 1, 1 + N_LATENTS)
-    cache = VolumeCache(grid, BOX, data.cache.padding, lambda z: torch.cat([one(z), z], 1))
-    coefficients = torch.cat([one(latents), latents], 1).to(data.rotation.device)
-    images = SearchImages(data.images.fourier, data.images.transfer, coefficients)
-    return Data(images, data.rotation, data.shift, cache)
-
-
-def one(z: Tensor) -> Tensor:
-    return torch.ones_like(z[:, :1])
-
-
-def seconds(device: torch.device, function: Callable[[], object]) -> float:
-    """Processor time on a CPU, all threads, so that other work on the machine counts little."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
+def seconds(device: torch.device, function: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of the processor, all threads, and of the clock; both of the clock on a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-    start = clock()
+    processor, wall = time.process_time(), time.perf_counter()
     function()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return clock() - start
+    elapsed = time.perf_counter() - wall
+    return (time.process_time() - processor if device.type == "cpu" else elapsed), elapsed
 
 
-def gemm_rate(device: torch.device, rows: int, columns: int, depth: int) -> float:
-    """GFLOP per second of the float32 product of a size."""
-    a, b = torch.randn(rows, depth, device=device), torch.randn(columns, depth, device=device)
+def gemm_rate(device: torch.device, depth: int) -> float:
+    """GFLOP per second of the float32 product of level 0, four images at a time."""
+    a = torch.randn(N_ROTATIONS, depth, device=device)
+    b = torch.randn(4 * N_SHIFTS, depth, device=device)
     a @ b.T
-    best = min(seconds(device, lambda: a @ b.T) for _ in range(3))
-    return 2e-9 * rows * columns * depth / best
+    best = min(seconds(device, lambda: a @ b.T)[0] for _ in range(3))
+    return 2e-9 * len(a) * len(b) * depth / best
 
 
-def gigaflop(space: SearchSpace) -> tuple[float, float]:
-    """Products and interpolation of one image: level 0, and the levels below it."""
+def our_search(name: str, data: Data, lattice: FourierLattice, dtype: torch.dtype) -> Found:
+    """Search from the top; slices of level 0, which all images share, were made before."""
+    device = lattice.freqs.device
+    memory = 1 << 27 if device.type == "cpu" else 1 << 32
+    space = SearchSpace(data.cache, lattice, RotationGrid(2), ShiftGrid(10.0, 14), RADII, memory)
+    search = PoseSearch(space, n_keep=N_KEEP, coarse_dtype=dtype)
+    search(data.images[:4])
+    spent = seconds(device, lambda: search(data.images))
+    pose = search(data.images).pose
+    return Found(name, pose.rotation, pose.shift, *spent, our_work(space))
+
+
+def our_work(space: SearchSpace) -> float:
+    """GFLOP for an image: products and sums of level 0, and of the levels below it."""
     components = space.cache.n_components
-    n_rotations, n_shifts = len(space.rotations.all(0)), space.shifts.count(0) ** 2
-    base = 4 * n_rotations * n_shifts * space.count(0)
+    base = 4 * N_ROTATIONS * N_SHIFTS * space.count(0)
     if components > 1:
-        base += 4 * components * n_rotations * space.count(0)
+        base += 4 * components * N_ROTATIONS * space.count(0)
     per_point = 16 * 2 * components + 6 + 4 * 16 + 4  # 8 corners; times image; 16 shifts; power
     points = sum(8 * N_KEEP * space.count(level) for level in range(1, space.last + 1))
-    return 1e-9 * base, 1e-9 * per_point * points
+    return 1e-9 * (base + per_point * points)
 
 
-def report(name: str, data: Data, lattice: FourierLattice, dtype: torch.dtype) -> None:
-    device = lattice.freqs.device
-    memory = 1 << 26 if device.type == "cpu" else 1 << 32
-    shifts = ShiftGrid(10.0, 14)
-    space = SearchSpace(data.cache, lattice, RotationGrid(2), shifts, RADII, memory)
-    search = PoseSearch(space, n_keep=N_KEEP, coarse_dtype=dtype)
-    result = search(data.images[:4])  # makes the slices that all images share
-    spent = seconds(device, lambda: search(data.images))
-    result = search(data.images)
-    angle = angle_between(result.pose.rotation, data.rotation)
-    shift = (result.pose.shift - data.shift).norm(dim=-1)
-    base, fine = gigaflop(space)
-    rate = gemm_rate(device, len(search.space.rotations.all(0)), 196 * 4, 2 * space.count(0))
-    n = len(data.images)
-    print(
-        f"{name:34s} {n / spent:8.1f} {1e3 * spent / n:8.1f} {base + fine:9.2f}"
-        f" {100 * (base + fine) * n / spent / rate:8.0f} {rate:9.0f}"
-        f" {float(angle.median()):9.2f} {float(shift.median()):8.2f}",
-        flush=True,
+def original_work(lattice: FourierLattice, name: str, n_latents: int, network: bool) -> float:
+    """GFLOP for an image: points through the network or 8 corners each, and the products."""
+    width, layers = 256, 3
+    n_points = [2 * lattice.count(radius) for radius in RADII]  # the whole disc
+    per_point = 16 * (1 + n_latents)
+    if network:
+        n_inputs = ORIGINAL_FEATURES[name] + n_latents
+        per_point = 2 * (n_inputs * width + layers * width**2 + width)
+    base = N_DIRECTIONS * n_points[0] / (1 if n_latents else N_TIMED)  # else shared by a batch
+    points = base + 8 * N_KEEP * sum(n_points[1:])
+    products = 2 * N_SHIFTS * (N_ROTATIONS * n_points[0] + 8 * N_KEEP * sum(n_points[1:]))
+    return 1e-9 * (per_point * points + products)
+
+
+def hand_over(data: Data, lattice: FourierLattice, path: Path) -> None:
+    """Write images, CTF and volume as Hartley transforms, all of the square with both its edges."""
+    side = BOX + 1
+    column, row = (lattice.freqs[:, :2].T * BOX).round().long().cpu() + BOX // 2
+    index = row * side + column
+
+    def whole(there: Tensor, opposite: Tensor) -> np.ndarray:
+        square = torch.zeros(len(there), side * side)
+        square[:, index], square[:, side * side - 1 - index] = there.cpu(), opposite.cpu()
+        return square.unflatten(1, (side, side)).numpy()
+
+    fourier, transfer, weights = data.images.fourier, data.images.transfer, data.images.coefficients
+    parts = data.cache.grid.unflatten(-1, (-1, 2))
+    np.savez(
+        path,
+        images=whole(fourier.real - fourier.imag, fourier.real + fourier.imag),
+        transfer=whole(transfer, transfer),
+        z=np.zeros((len(fourier), 0), np.float32) if weights is None else weights[:, 1:].cpu(),
+        grid=(parts[..., 0] - parts[..., 1]).cpu(),
+        steps=data.cache.padding * BOX / (data.cache.grid.shape[0] // 2),
     )
 
 
+def originals(python: str, data: Data, lattice: FourierLattice, threads: int) -> list[Found]:
+    """Both searches of the original, each under both volumes."""
+    script = Path(__file__).with_name("pose_search_original.py")
+    with tempfile.TemporaryDirectory() as folder:
+        hand_over(data, lattice, Path(folder) / "searched.npz")
+        subprocess.run([python, str(script), folder, str(threads), str(N_TIMED)], check=True)
+        with np.load(Path(folder) / "found.npz") as file:
+            results = dict(file)
+    weights = data.images.coefficients
+    n_latents = 0 if weights is None else weights.shape[1] - 1
+    device, found = lattice.freqs.device, []
+    for key, name in ORIGINALS.items():
+        for kind in ("network", "volume"):
+            pose = [torch.from_numpy(results[f"{key}_{kind}_{x}"]) for x in ("rotation", "shift")]
+            rotation, shift = (x.to(device) for x in pose)
+            spent = results[f"{key}_{kind}_seconds"]
+            work = original_work(lattice, key, n_latents, kind == "network")
+            true = kind == "volume"
+            found.append(Found(f"{name}, {kind}", rotation, shift, *map(float, spent), work, true))
+    return found
+
+
+def report(options: argparse.Namespace, lattice: FourierLattice, n_latents: int) -> None:
+    """Print the lines of one kind of volume."""
+    device = lattice.freqs.device
+    data = simulate(lattice, options.images, n_latents, device)
+    kind = f"{n_latents} latents" if n_latents else "homogeneous"
+    ours = our_search(f"ours, {kind}", data, lattice, torch.float32)
+    rate = gemm_rate(device, 2 * lattice.count(RADII[0]))
+    print(f"{kind}; GEMM {rate:.0f} GFLOP/s\n{HEADER}\n{ours.row(data, rate, ours)}", flush=True)
+    half = our_search("ours, bfloat16 product of level 0", data, lattice, torch.bfloat16)
+    print(half.row(data, rate, ours), flush=True)
+    if options.original:
+        for other in originals(options.original, data, lattice, options.threads):
+            print(other.row(data, rate, ours), flush=True)
+
+
 def main() -> None:
-    """Print a line per search; seconds are those of the processor, of all threads together."""
+    """Print a line per search."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--original", metavar="PYTHON", help="of an environment with cryoDRGN 4.3")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    lattice = FourierLattice(BOX).to(device)
-    data = simulate(lattice, options.images, device)
-    print(
-        f"{'search':34s} {'images/s':>8s} {'ms/image':>8s} {'GFLOP/im.':>9s} {'% GEMM':>8s}"
-        f" {'GFLOP/s':>9s} {'deg':>9s} {'pixels':>8s}"
-    )
-    report("homogeneous", data, lattice, torch.float32)
-    report("homogeneous, bfloat16 level 0", data, lattice, torch.bfloat16)
-    report("8 latents, linear", with_latents(data), lattice, torch.float32)
+    lattice = FourierLattice(BOX).to(torch.device(options.device))
+    for n_latents in (0, N_LATENTS):
+        report(options, lattice, n_latents)
 
 
 if __name__ == "__main__":
