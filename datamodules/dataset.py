@@ -1,11 +1,10 @@
-"""Particles by row number, a whole batch per read."""
+"""Particles by row number: images with what belongs to each."""
 
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from cryoem.batch import RawBatch
 from cryoem.errors import InputError
@@ -14,14 +13,14 @@ from cryoem.io.table import ParticleTable
 
 @runtime_checkable
 class ImageStore(Protocol):
-    """Where images come from: a file, or memory."""
+    """Where images come from: files, or memory."""
 
     def read(self, index: Int64[Tensor, " batch"]) -> Float[Tensor, "batch side side"]:
-        """Images of these rows."""
+        """Images of these rows, float32."""
         ...
 
 
-class ParticleDataset(Dataset[RawBatch]):
+class ParticleDataset:
     """Images with what belongs to each.
 
     Parameters
@@ -45,44 +44,35 @@ class ParticleDataset(Dataset[RawBatch]):
         self.half = half
         self.pixel_size_angstrom = torch.from_numpy(table.pixel_size_angstrom).float()
 
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, row: int) -> RawBatch:
-        return self.rows(torch.tensor([row]))
-
-    def __getitems__(self, rows: list[int]) -> RawBatch | InputError:
-        """One batch, read at once; a loader calls this.
-
-        What is wrong with the input is returned, not raised: an exception that crosses from a
-        worker takes its traceback into the message. The loader raises it.
-        """
-        try:
-            return self.rows(torch.tensor(rows, dtype=torch.int64))
-        except InputError as error:
-            return error
-
     def rows(self, index: Int64[Tensor, " batch"]) -> RawBatch:
-        """One batch.
+        """Read one batch, wherever its images lie.
 
         Raises
         ------
         InputError
             If an image cannot be read or holds values that are not finite.
         """
-        split = None
-        if self.half is not None:
-            half = self.half[index]
-            index = index[torch.argsort(half, stable=True)]
-            split = int((half == 0).sum())
+        index = self.by_half(index)
         images = self.images.read(index)
         check_finite(images, index, self.table)
+        return self.batch(index, images)
+
+    def by_half(self, index: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
+        """Rows of a batch in the order in which it holds them."""
+        if self.half is None:
+            return index
+        return index[torch.argsort(self.half[index], stable=True)]
+
+    def batch(
+        self, index: Int64[Tensor, " batch"], images: Float[Tensor, "batch side side"]
+    ) -> RawBatch:
+        """Join images and what belongs to them; ``index`` is ordered :meth:`by_half`."""
         return RawBatch(
             index=index,
             images=images,
             pixel_size_angstrom=self.pixel_size_angstrom[index],
             ctf=None if self.table.ctf is None else self.table.ctf[index],
-            split=split,
+            split=None if self.half is None else int((self.half[index] == 0).sum()),
         )
 
 
@@ -98,9 +88,11 @@ def check_finite(
     """
     if images.is_cuda:
         return  # checked when they were loaded
-    # one pass without a mask: a sum is finite only if all its terms are
-    bad = ~images.sum(dim=(-2, -1), dtype=torch.float64).isfinite()
-    _refuse(index[bad], table, "pixels that are not finite (NaN or infinity)")
+    # one pass without a mask: a sum is finite only if all its terms are, or else they are huge
+    suspects = ~images.sum(dim=(-2, -1), dtype=torch.float32).isfinite()
+    if suspects.any():
+        bad = ~images[suspects].isfinite().flatten(1).all(dim=1)
+        _refuse(index[suspects][bad], table, "pixels that are not finite (NaN or infinity)")
 
 
 def check_varied(

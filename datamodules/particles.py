@@ -1,6 +1,7 @@
 """A particle file as a stream of batches that are ready for the model."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,18 @@ from cryoem.batch import ParticleBatch, Pose, RawBatch
 from cryoem.errors import InputError
 from cryoem.fourier import fourier_crop
 from cryoem.geometry import ImageGeometry
-from cryoem.io.mrc import read_mrc_header
 from cryoem.io.source import ParticleSource, open_particles
 from cryoem.io.table import ParticleTable
 from cryoem.lattice import FourierLattice
+from cryoem.memory import free_memory_bytes
 from cryoem.preprocess import Normalisation, Preprocess, estimate_noise
 from cryoem.sign import decide_sign
 from cryoem.spectrum import signal_amplitude
 from datamodules.dataset import ImageStore, ParticleDataset, check_finite, check_varied
-from datamodules.loader import ResumableLoader
+from datamodules.loader import BatchReader, ResumableLoader
 from datamodules.order import FileOrder, RankBatches, ShuffledOrder
-from datamodules.placement import (
-    ImagesInMemory,
-    choose_placement,
-    free_memory_bytes,
-    load_images,
-)
+from datamodules.placement import ImagesInMemory, choose_placement, load_images
+from datamodules.stream import ImagesOnDisk, block_size, window_size
 
 log = logging.getLogger(__name__)
 SIGNS = {"light": 1, "dark": -1}
@@ -53,12 +50,13 @@ class ParticleDataModule(pl.LightningDataModule):
     select
         Rows to use: a file of indices or ``first:1000``.
     placement
-        ``ram``: read once; ``stream``: read each batch from disk; ``gpu``: as ram, on the device;
-        ``auto``: ram where the images take less than 40 % of the free memory, else stream.
+        ``stream``: read from disk through a shuffle window; ``ram``, ``gpu``: read and cropped once
+        and held in memory or on the device; ``auto``: the last of these in which the images take
+        less than 40 % of what is free. All give the same batches in the same order.
     batch_size
         Images per step over *all* devices.
     num_workers
-        Processes that read; None means 0 for ram and gpu, 2 for stream.
+        Processes that read for ``stream``. None: two, or none if one window holds everything.
     pixel_size
         In angstrom, only for files that do not say.
     window
@@ -113,7 +111,7 @@ class ParticleDataModule(pl.LightningDataModule):
         box_size: int | None = None,
         sign: str = "auto",
         select: str | Path | None = None,
-        placement: str = "auto",
+        placement: str = "stream",
         batch_size: int = 64,
         num_workers: int | None = None,
         pixel_size: float | None = None,
@@ -165,7 +163,7 @@ class ParticleDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled batches, this rank's part of each."""
-        order = ShuffledOrder(self.half, self.seed)
+        order = self._shuffled()
         return self._loader(order, self.half if self.halves else None, *self._rank())
 
     def predict_dataloader(self) -> ResumableLoader:
@@ -174,7 +172,7 @@ class ParticleDataModule(pl.LightningDataModule):
 
     def file_order_loader(self, rank: int = 0, world_size: int = 1) -> ResumableLoader:
         """All particles once, in the order of the file, one rank's part of each batch."""
-        return self._loader(FileOrder(len(self.table)), None, rank, world_size)
+        return self._loader(FileOrder(len(self.table), self._window_size()), None, rank, world_size)
 
     def dataset(self, half: Int64[Tensor, " particle"] | None = None) -> ParticleDataset:
         """Images by row; ``half`` orders the rows of a batch."""
@@ -246,16 +244,28 @@ class ParticleDataModule(pl.LightningDataModule):
         return evidence.sign
 
     def _place(self) -> ImageStore:
-        dtype = _stored_dtype(self.source)
-        side = self.geometry.box_size
-        needed = len(self.table) * side * side * dtype.itemsize
-        self.placement = choose_placement(self.placement, needed, free_memory_bytes())
-        if self.placement == "stream":
-            return self.source
-        return load_images(self.source, side, dtype)
+        source, side = self.source, self.geometry.box_size
+        n_pixels = len(self.table) * side * side
+        exact = source.dtype if side == source.geometry.box_size else torch.float32
+        cuda = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        on_device = free_memory_bytes(cuda) if torch.cuda.is_available() else 0
+        place = choose_placement(self.placement, n_pixels, exact, free_memory_bytes(), on_device)
+        self.placement = place.name
+        if place.name == "stream":
+            return source
+        device = cuda if place.name == "gpu" else torch.device("cpu")
+        return load_images(source, side, place.dtype, device)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _shuffled(self) -> ShuffledOrder:
+        on_disk = self.source.disk_order(torch.arange(len(self.table)))
+        sizes = {"block_size": block_size(self.source), "window_size": self._window_size()}
+        return ShuffledOrder(self.half, on_disk, self.seed, **sizes)
+
+    def _window_size(self) -> int:
+        return window_size(self.source, self.batch_size)
 
     def _loader(
         self,
@@ -269,22 +279,18 @@ class ParticleDataModule(pl.LightningDataModule):
                 f"data.batch_size={self.batch_size} is shared by {world_size} devices; "
                 f"take a multiple of {world_size}"
             )
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if self.placement == "gpu" and isinstance(self._images, ImagesInMemory):
-            self._images.move(device)
-        return ResumableLoader(
-            self.dataset(half),
-            RankBatches(order, self.batch_size, rank, world_size),
-            num_workers=self._workers(),
-            pin_memory=device.type == "cuda" and self.placement != "gpu",
-        )
+        batches = RankBatches(order, self.batch_size, rank, world_size)
+        return ResumableLoader(self.dataset(half), batches, self._reader())
 
-    def _workers(self) -> int:
-        if self.placement == "gpu":
-            return 0
-        if self.num_workers is None:
-            return STREAM_WORKERS if self.placement == "stream" else 0
-        return self.num_workers
+    def _reader(self) -> BatchReader:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if isinstance(self._images, ImagesInMemory):
+            self._images.serve(device, resident=self.placement == "gpu")
+            return self._images
+        workers = self.num_workers
+        if workers is None:
+            workers = STREAM_WORKERS if len(self.table) > self._window_size() else 0
+        return ImagesOnDisk(self.source, workers, pin_memory=device.type == "cuda")
 
     def _check_settings(self) -> None:
         if self.sign not in ("auto", *SIGNS):
@@ -295,11 +301,3 @@ class ParticleDataModule(pl.LightningDataModule):
             raise InputError(
                 f"data.window={list(self.window)} must be an inner and a larger outer radius"
             )
-
-
-def _stored_dtype(source: ParticleSource) -> torch.dtype:
-    """float16 where the file has it, so that it takes no more memory than disk; else float32."""
-    header = read_mrc_header(source.table.stacks[0])
-    return (
-        torch.float16 if header.dtype.itemsize == 2 and header.dtype.kind == "f" else torch.float32
-    )

@@ -1,7 +1,8 @@
 """Where the images live while a model trains: on disk, in memory, or on the device."""
 
 import logging
-import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,42 +12,44 @@ from cryoem.errors import InputError
 from cryoem.fourier import fourier_crop
 from cryoem.io.source import ParticleSource
 from datamodules.dataset import check_finite, check_varied
+from datamodules.stream import block_size
 
 log = logging.getLogger(__name__)
-SHARE_OF_FREE_MEMORY = 0.4
 PLACEMENTS = ("auto", "stream", "ram", "gpu")
-_CHUNK = 256
+AUTO_SHARE = 0.4  # of the free memory, for images that nobody said should be there
+MOST_SHARE = 0.8  # the rest is for the model
 
 
 class ImagesInMemory:
-    """All images in one tensor, in the precision of the file, on the host or a device."""
+    """All images in one tensor, on the host or a device."""
 
     def __init__(self, images: Float[Tensor, "particle side side"]) -> None:
         self.images = images
+        self._pinned = False
 
     def read(self, index: Int64[Tensor, " batch"]) -> Float[Tensor, "batch side side"]:
         """Images of these rows, float32."""
         return self.images[index.to(self.images.device)].float()
 
-    def move(self, device: torch.device) -> None:
-        """Move to a device.
+    def stream(
+        self, windows: Iterable[list[Int64[Tensor, "_"]]]
+    ) -> Iterator[tuple[Int64[Tensor, "_"], Float[Tensor, "_ side side"]]]:
+        """Rows and images of all batches, window after window, in the precision held."""
+        for window in windows:
+            for rows in window:
+                images = self.images.index_select(0, rows.to(self.images.device))
+                yield rows, images.pin_memory() if self._pinned else images
 
-        Raises
-        ------
-        InputError
-            If they do not fit.
-        """
-        if device.type == "cuda" and not self.images.is_cuda:
-            free, _ = torch.cuda.mem_get_info(device)
-            if self.images.nbytes > free:
-                raise InputError(
-                    f"data.placement=gpu: the images take {self.images.nbytes / 1e9:.1f} GB, "
-                    f"{free / 1e9:.1f} GB are free on {device}; use data.placement=ram"
-                )
-        self.images = self.images.to(device)
+    def serve(self, device: torch.device, resident: bool) -> None:
+        """Get ready for work on a device: move there, or hand out page-locked batches."""
+        if resident:
+            self.images = self.images.to(device)
+        self._pinned = device.type == "cuda" and not resident
 
 
-def load_images(source: ParticleSource, box_size: int, dtype: torch.dtype) -> ImagesInMemory:
+def load_images(
+    source: ParticleSource, box_size: int, dtype: torch.dtype, device: torch.device
+) -> ImagesInMemory:
     """Read and crop every image once.
 
     Raises
@@ -55,37 +58,39 @@ def load_images(source: ParticleSource, box_size: int, dtype: torch.dtype) -> Im
         If an image is not finite or has the same value everywhere.
     """
     n = len(source.table)
-    images = torch.empty(n, box_size, box_size, dtype=dtype)
-    for index in torch.arange(n).split(_CHUNK):
+    images = torch.empty(n, box_size, box_size, dtype=dtype, device=device)
+    for index in source.disk_order(torch.arange(n)).split(block_size(source)):
         block = source.read(index)
         check_finite(block, index, source.table)
         check_varied(block, index, source.table)
-        images[index] = fourier_crop(block, box_size).to(dtype)
+        images[index.to(device)] = fourier_crop(block.to(device), box_size).to(dtype)
     return ImagesInMemory(images)
 
 
-def free_memory_bytes() -> int:
-    """Memory that this process may still take: the machine's, or the container's limit if lower."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        with open("/proc/meminfo") as lines:
-            table = dict(line.split(":") for line in lines)
-        free = int(table["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pass  # not Linux
-    try:
-        with (
-            open("/sys/fs/cgroup/memory.max") as limit,
-            open("/sys/fs/cgroup/memory.current") as used,
-        ):
-            free = min(free, int(limit.read()) - int(used.read()))
-    except (OSError, ValueError):
-        pass  # no cgroup, or "max"
-    return free
+@dataclass(frozen=True)
+class Placement:
+    """Where the images will be, and in which precision."""
+
+    name: str
+    dtype: torch.dtype
 
 
-def choose_placement(wanted: str, needed_bytes: int, free_bytes: int) -> str:
-    """Settle ``auto``: memory where the images take less than 40 % of what is free.
+def choose_placement(
+    wanted: str, n_pixels: int, dtype: torch.dtype, host_bytes: int, device_bytes: int
+) -> Placement:
+    """Settle where the images go, and say why.
+
+    Parameters
+    ----------
+    wanted
+        ``stream``, ``ram``, ``gpu``; ``auto`` is the fastest of these that takes little of the
+        free memory.
+    n_pixels
+        Of all images of the training box.
+    dtype
+        What holds them without loss. On a device float16 is the second choice.
+    host_bytes, device_bytes
+        Free memory; 0 where there is no device.
 
     Raises
     ------
@@ -94,16 +99,27 @@ def choose_placement(wanted: str, needed_bytes: int, free_bytes: int) -> str:
     """
     if wanted not in PLACEMENTS:
         raise InputError(f"data.placement={wanted} is not one of {', '.join(PLACEMENTS)}")
+    needed = n_pixels * dtype.itemsize
+    free = {"ram": host_bytes, "gpu": device_bytes}
     chosen = wanted
     if wanted == "auto":
-        chosen = "ram" if needed_bytes < SHARE_OF_FREE_MEMORY * free_bytes else "stream"
-    if chosen == "ram" and needed_bytes > free_bytes:
+        roomy = (place for place in ("gpu", "ram") if needed <= AUTO_SHARE * free[place])
+        chosen = next(roomy, "stream")
+    if chosen == "gpu" and needed > MOST_SHARE * device_bytes:
+        dtype, needed = torch.float16, n_pixels * torch.float16.itemsize
+    if chosen in free and needed > MOST_SHARE * free[chosen]:
         raise InputError(
-            f"data.placement=ram: the images take {needed_bytes / 1e9:.1f} GB, "
-            f"{free_bytes / 1e9:.1f} GB are free; use data.placement=stream"
+            f"data.placement={chosen}: the images take {_gigabytes(needed)} as {dtype}, and of "
+            f"{_gigabytes(free[chosen])} free at most {MOST_SHARE:.0%} are used; "
+            "use data.placement=stream"
         )
     log.info(
-        "data.placement=%s: the images take %.2f GB (%d bytes), %.2f GB of memory are free",
-        chosen, needed_bytes / 1e9, needed_bytes, free_bytes / 1e9,
+        "data.placement=%s: %s; the images take %s as %s, %s of memory are free and %s on a GPU",
+        wanted, chosen, _gigabytes(needed), dtype, _gigabytes(host_bytes),
+        _gigabytes(device_bytes),
     )  # fmt: skip
-    return chosen
+    return Placement(chosen, dtype)
+
+
+def _gigabytes(n: int) -> str:
+    return f"{n / 1e9:.2f} GB ({n:,} bytes)"

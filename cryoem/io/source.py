@@ -32,8 +32,23 @@ class ParticleSource(Protocol):
         """Sampling of the images."""
         ...
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """float16 where the files have it, so that images take no more memory than disk."""
+        ...
+
     def read(self, index: Int64[Tensor, " batch"]) -> Float[Tensor, "batch side side"]:
         """Return the images at these rows of the table, float32 on the CPU, in this order."""
+        ...
+
+    def read_into(
+        self, images: Float[Tensor, "batch side side"], index: Int64[Tensor, " batch"]
+    ) -> None:
+        """Fill ``images`` with those at these rows; fastest in ``dtype`` and disk order."""
+        ...
+
+    def disk_order(self, index: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
+        """Places in ``index`` in the order in which their images lie on disk."""
         ...
 
 
@@ -45,10 +60,27 @@ class StackSource:
     geometry: ImageGeometry
     reader: StackReader
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """float16 where the files have it, so that images take no more memory than disk."""
+        return torch.from_numpy(np.empty(0, self.reader.dtype)).dtype
+
     def read(self, index: Int64[Tensor, " batch"]) -> Float[Tensor, "batch side side"]:
         """Return the images at these rows of the table, float32 on the CPU, in this order."""
         rows = index.numpy()
         return torch.from_numpy(self.reader.read(self.table.stack[rows], self.table.frame[rows]))
+
+    def read_into(
+        self, images: Float[Tensor, "batch side side"], index: Int64[Tensor, " batch"]
+    ) -> None:
+        """Fill ``images`` with those at these rows; fastest in ``dtype`` and disk order."""
+        rows = index.numpy()
+        self.reader.read_into(images.numpy(), self.table.stack[rows], self.table.frame[rows])
+
+    def disk_order(self, index: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
+        """Places in ``index`` in the order in which their images lie on disk."""
+        rows = index.numpy()
+        return torch.from_numpy(np.lexsort((self.table.frame[rows], self.table.stack[rows])))
 
 
 def open_particles(

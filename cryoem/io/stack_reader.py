@@ -15,15 +15,22 @@ from cryoem.errors import InputError
 from cryoem.io.mrc import MrcHeader
 
 _MAX_OPEN = 256
-_RUN_BYTES = 1 << 20  # 16 MiB per call is four times slower: every buffer is fresh memory
+_RUN_BYTES = 1 << 20
+_GAP_BYTES = 1 << 20  # what lies between two images this close is faster read than skipped
 
 
 class StackReader:
-    """Reads images by (stack, frame). Picklable: open files stay behind."""
+    """Reads images by (stack, frame). Picklable: open files stay behind.
+
+    ``dtype`` is float16 where all stacks are, so that an image takes no more memory than disk, and
+    float32 else.
+    """
 
     def __init__(self, headers: Sequence[MrcHeader]) -> None:
         self._headers = tuple(headers)
         self._open: OrderedDict[int, int] = OrderedDict()
+        half = all(header.dtype.kind == "f" and header.dtype.itemsize == 2 for header in headers)
+        self.dtype = np.dtype(np.float16 if half else np.float32)
 
     def read(self, stack: np.ndarray, frame: np.ndarray) -> np.ndarray:
         """Return the images as float32, shape (n, height, width), in the order asked for.
@@ -35,34 +42,43 @@ class StackReader:
         """
         first = self._headers[0]
         images = np.empty((len(stack), first.height, first.width), dtype=np.float32)
-        order = np.lexsort((frame, stack))
-        longest = max(1, _RUN_BYTES // (4 * first.height * first.width))
-        runs = list(_runs(stack[order], frame[order], longest))
-        for start, stop in runs:
-            self._announce(int(stack[order[start]]), int(frame[order[start]]), stop - start)
-        for start, stop in runs:
-            rows = order[start:stop]
-            images[rows] = self._read_run(int(stack[rows[0]]), int(frame[rows[0]]), stop - start)
+        self.read_into(images, stack, frame)
         return images
 
-    def _announce(self, stack: int, frame: int, count: int) -> None:
-        if hasattr(os, "posix_fadvise"):  # not on macOS
-            header = self._headers[stack]
-            start, length = _span(header, frame, count)
-            os.posix_fadvise(self._file(stack), start, length, os.POSIX_FADV_WILLNEED)
+    def read_into(self, images: np.ndarray, stack: np.ndarray, frame: np.ndarray) -> None:
+        """Fill ``images``, shape (n, height, width), as :meth:`read` does."""
+        if not len(stack):
+            return
+        order = np.lexsort((frame, stack))
+        stack, frame = stack[order], frame[order]
+        step = np.where(np.diff(stack) == 0, np.diff(frame), 0)  # 0: another stack, or once more
+        image_bytes = self._headers[0].image_bytes
+        for start, stop in _runs((step > 0) & (step <= max(1, _GAP_BYTES // image_bytes))):
+            self._announce(int(stack[start]), int(frame[start]), int(frame[stop - 1]) + 1)
+        for start, stop in _runs(step == 1, max(1, _RUN_BYTES // image_bytes)):
+            self._read_run(images, order[start:stop], int(stack[start]), int(frame[start]))
 
-    def _read_run(self, stack: int, frame: int, count: int) -> np.ndarray:
+    def _announce(self, stack: int, start: int, stop: int) -> None:
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            first, length = _span(self._headers[stack], start, stop - start)
+            os.posix_fadvise(self._file(stack), first, length, os.POSIX_FADV_WILLNEED)
+
+    def _read_run(self, images: np.ndarray, rows: np.ndarray, stack: int, frame: int) -> None:
         header = self._headers[stack]
-        start, length = _span(header, frame, count)
+        in_place = header.dtype == images.dtype and bool((np.diff(rows) == 1).all())
+        shape = (len(rows), header.height, header.width)
+        target = images[rows[0] : rows[-1] + 1] if in_place else np.empty(shape, header.dtype)
+        start, length = _span(header, frame, len(rows))
         try:
-            raw = _pread(self._file(stack), length, start)
+            n_read = _pread(self._file(stack), target, start)
         except OSError as error:
             raise InputError(f"{header.path}: cannot be read ({error.strerror})") from error
-        if len(raw) < length:
+        if n_read < length:
             raise InputError(
                 f"{header.path}: has become shorter, image {frame + 1} ends after the file does"
             )
-        return np.frombuffer(raw, header.dtype).reshape(count, header.height, header.width)
+        if not in_place:
+            images[rows] = target
 
     def _file(self, stack: int) -> int:
         """File descriptor of a stack; the one used longest ago is closed when there are many."""
@@ -88,29 +104,25 @@ class StackReader:
         self.close()
 
     def __getstate__(self) -> dict:
-        return {"_headers": self._headers, "_open": OrderedDict()}
+        return {**self.__dict__, "_open": OrderedDict()}
 
 
 def _span(header: MrcHeader, frame: int, count: int) -> tuple[int, int]:
     return header.data_offset + frame * header.image_bytes, count * header.image_bytes
 
 
-def _pread(descriptor: int, length: int, start: int) -> bytes:
-    """Read ``length`` bytes; Linux returns at most 2 GiB per call."""
-    parts = []
-    while length > 0:
-        part = os.pread(descriptor, length, start)
-        if not part:
-            break
-        parts.append(part)
-        start, length = start + len(part), length - len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+def _pread(descriptor: int, target: np.ndarray, start: int) -> int:
+    """Fill ``target`` from this place of the file; returns how many bytes there were."""
+    left = target.data.cast("B")
+    done = 0
+    while left and (count := os.preadv(descriptor, [left], start + done)):
+        done, left = done + count, left[count:]
+    return done
 
 
-def _runs(stack: np.ndarray, frame: np.ndarray, longest: int) -> Iterator[tuple[int, int]]:
-    """Bounds of stretches of consecutive frames of one stack, in sorted arrays."""
-    breaks = np.flatnonzero((np.diff(stack) != 0) | (np.diff(frame) != 1)) + 1
-    bounds = [0, *breaks.tolist(), len(stack)]
+def _runs(joined: np.ndarray, longest: int | None = None) -> Iterator[tuple[int, int]]:
+    """Bounds of stretches of a list in which every item is joined to the next."""
+    bounds = [0, *(np.flatnonzero(~joined) + 1).tolist(), len(joined) + 1]
     for start, stop in pairwise(bounds):
-        for part in range(start, stop, longest):
-            yield part, min(part + longest, stop)
+        for part in range(start, stop, longest or stop - start):
+            yield part, min(part + (longest or stop), stop)

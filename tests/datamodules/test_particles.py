@@ -26,16 +26,72 @@ def _data(particles: PhantomParticles, **options) -> ParticleDataModule:
     return data
 
 
-@pytest.mark.parametrize("placement", ["ram", "stream"])
-def test_every_placement_gives_the_same_batches(
-    particles: PhantomParticles, placement: str
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 4 images of 16 pixels, windows of two batches of 16."""
+    monkeypatch.setattr("datamodules.stream.BLOCK_BYTES", 4 * 16 * 16 * 4)
+    monkeypatch.setattr("datamodules.stream.WINDOW_BYTES", 40 * 16 * 16 * 4)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("box_size", [None, 12])
+@pytest.mark.usefixtures("small_windows")
+def test_every_placement_gives_the_same_batches_in_the_same_order(
+    particles: PhantomParticles, num_workers: int, box_size: int | None
 ) -> None:
-    data = _data(particles, placement=placement, num_workers=0)
-    seen = []
+    passes = []
+    for placement in ("ram", "stream"):
+        data = _data(particles, placement=placement, num_workers=num_workers, box_size=box_size)
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(1)
+        passes.append([data.on_after_batch_transfer(raw, 0) for raw in loader])
+    assert len(passes[0]) == 5
+    assert sorted(torch.cat([batch.index for batch in passes[1]]).tolist()) == list(range(70))
+    for one, other in zip(*passes, strict=True):
+        assert torch.equal(one.index, other.index)
+        assert one.split == other.split
+        torch.testing.assert_close(one.fourier, other.fourier)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_streamed_images_are_those_of_their_rows_in_every_epoch(
+    particles: PhantomParticles,
+) -> None:
+    loader = _data(particles, num_workers=1).train_dataloader()
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        kept = list(loader)  # a batch stays what it was when later ones are read
+        for batch in kept:
+            assert torch.equal(batch.images, particles.images[batch.index])
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_half_precision_stays_half_precision_up_to_the_device(tmp_path: Path) -> None:
+    particles = write_phantom_particles(tmp_path, n=70)
+    write_stack(tmp_path / "particles.mrcs", particles.images.numpy(), PIXEL_SIZE, "float16")
+    for placement in ("ram", "stream"):
+        for batch in _data(particles, placement=placement).predict_dataloader():
+            assert torch.equal(batch.images, particles.images[batch.index].half())
+
+
+def test_rows_that_lie_scattered_on_disk_are_read_in_the_order_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_windows: None
+) -> None:
+    particles = write_phantom_particles(tmp_path, n=70)
+    lines = particles.star.read_text().splitlines()
+    particles.star.write_text("\n".join(lines[:-70] + lines[:-71:-1]) + "\n")
+    data = _data(particles, num_workers=0)
+    frames = []
+    read_into = data.source.read_into
+    monkeypatch.setattr(
+        type(data.source),
+        "read_into",
+        lambda self, images, index: (frames.append(69 - index), read_into(images, index))[1],
+    )
     for batch in data.train_dataloader():
-        assert torch.allclose(batch.images, particles.images[batch.index], atol=1e-5)
-        seen += batch.index.tolist()
-    assert sorted(seen) == list(range(70))
+        assert torch.equal(batch.images, particles.images[69 - batch.index])
+    assert all((part.diff() > 0).all() for part in frames)
+    assert len(frames) == 18  # 32 + 32 + 6 images by fours
 
 
 def test_rows_of_a_batch_are_ordered_by_half_set_with_the_split_known(
@@ -53,17 +109,18 @@ def test_prediction_reads_in_the_order_of_the_file(particles: PhantomParticles) 
     assert torch.equal(rows, torch.arange(70))
 
 
+@pytest.mark.usefixtures("small_windows")
 def test_a_loader_goes_on_behind_the_batches_it_has_handed_out(
     particles: PhantomParticles,
 ) -> None:
     whole = [batch.index.tolist() for batch in _data(particles).train_dataloader()]
     first = _data(particles).train_dataloader()
     stream = iter(first)
-    for _ in range(2):
+    for _ in range(3):  # in the middle of the second window
         next(stream)
     second = _data(particles).train_dataloader()
     second.load_state_dict(first.state_dict())
-    assert [batch.index.tolist() for batch in second] == whole[2:]
+    assert [batch.index.tolist() for batch in second] == whole[3:]
     assert [batch.index.tolist() for batch in second] == whole  # the next pass is a whole one
 
 
@@ -158,8 +215,28 @@ def test_settings_out_of_range_are_named(
         _data(particles, **options)
 
 
-def test_auto_keeps_small_stacks_in_memory_and_streams_large_ones() -> None:
-    assert choose_placement("auto", needed_bytes=39, free_bytes=100) == "ram"
-    assert choose_placement("auto", needed_bytes=41, free_bytes=100) == "stream"
-    with pytest.raises(InputError, match="placement=stream"):
-        choose_placement("ram", needed_bytes=101, free_bytes=100)
+def _choose(wanted: str, n_pixels: int, host: int = 100, device: int = 0) -> tuple[str, str]:
+    place = choose_placement(wanted, n_pixels, torch.float32, host, device)
+    return place.name, str(place.dtype).removeprefix("torch.")
+
+
+def test_auto_takes_the_nearest_place_with_room_and_says_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    assert _choose("auto", 10, device=100) == ("gpu", "float32")
+    assert _choose("auto", 10, device=99) == ("ram", "float32")
+    assert _choose("auto", 11) == ("stream", "float32")
+    assert "data.placement=auto: stream; the images take 0.00 GB (44 bytes)" in caplog.text
+    assert "100 bytes) of memory are free" in caplog.text
+
+
+def test_a_device_that_is_too_small_for_float32_gets_float16() -> None:
+    assert _choose("gpu", 20, device=100) == ("gpu", "float32")
+    assert _choose("gpu", 40, device=100) == ("gpu", "float16")
+
+
+@pytest.mark.parametrize("where", ["gpu", "ram"])
+def test_what_does_not_fit_is_refused_with_the_bytes(where: str) -> None:
+    with pytest.raises(InputError, match=rf"placement={where}.*bytes.*data.placement=stream"):
+        _choose(where, 41, device=100)

@@ -1,0 +1,32 @@
+"""How much memory is free."""
+
+import os
+
+import torch
+
+
+def free_memory_bytes(device: torch.device | None = None) -> int:
+    """Memory that this process may still take on a device; on the host by default.
+
+    For the host that is what the machine has left, or the container's limit if lower.
+    """
+    if device is not None and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + unused
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        with open("/proc/meminfo") as lines:
+            table = dict(line.split(":") for line in lines)
+        free = int(table["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pass  # not Linux
+    try:
+        with (
+            open("/sys/fs/cgroup/memory.max") as limit,
+            open("/sys/fs/cgroup/memory.current") as used,
+        ):
+            free = min(free, int(limit.read()) - int(used.read()))
+    except (OSError, ValueError):
+        pass  # no cgroup, or "max"
+    return free
