@@ -225,21 +225,31 @@ def _refuse_unsupported(path: Path, blocks: list[StarBlock]) -> None:
 
 def _note_aberrations(columns: _Columns) -> None:
     """Say which columns we do not apply though they say something, and for how many particles."""
-    n = columns.particles.n_rows
+    affected = np.zeros(columns.particles.n_rows, dtype=bool)
+    labels = []
     for label in (*_ABERRATIONS, *_MAGNIFICATION):
-        for block in (columns.optics, columns.particles):
-            if block is not None and label in block:
-                says = np.array([_says(label, text) for text in block.text(label)])
-                count = int((says if block is columns.particles else says[columns.group]).sum())
-                if count:
-                    columns.notes.append(
-                        f"aberrations are not applied: {label}, set for {count} of {n} particles"
-                    )
-                break
+        said = np.zeros_like(affected)
+        if label in columns.particles:
+            said = _says(label, columns.particles)
+        if columns.optics is not None and label in columns.optics:
+            said = _says(label, columns.optics)[columns.group]
+        if said.any():
+            labels.append(label)
+            affected |= said
+    if labels:
+        columns.notes.append(
+            f"aberrations are not applied: {', '.join(labels)}, set for {affected.sum()} of "
+            f"{len(affected)} particles"
+        )
 
 
-def _says(label: str, text: str) -> bool:
-    """Whether a number, or a list of them in brackets, is other than that of perfect optics."""
+def _says(label: str, block: StarBlock) -> np.ndarray:
+    """Where a number, or a list of them in brackets, is other than that of perfect optics."""
+    codes, texts = pd.factorize(block.text(label))
+    return np.array([_is_imperfect(label, text) for text in texts])[codes]
+
+
+def _is_imperfect(label: str, text: str) -> bool:
     try:
         values = [float(word) for word in text.strip("[]").split(",") if word.strip()]
     except ValueError:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryoem.errors import InputError
+from cryoem.io.atomic import reserve, writing
 from cryoem.simulate.acquisition import (
     Acquisition,
     draw_coordinates,
@@ -88,14 +89,17 @@ def _new_folder(output: Path) -> Iterator[Path]:
     """Yield a hidden folder that takes the name ``output`` on success, and goes on failure."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: exists and is not empty; choose another folder or remove it")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    hidden = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        yield hidden
-        hidden.chmod(0o755)
-        hidden.replace(output)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        try:
+            yield hidden
+            hidden.chmod(0o755)
+            hidden.replace(output)
+        except InputError as error:  # a file in it could not be written
+            raise InputError(str(error).replace(str(hidden), str(output))) from error
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _write(folder: Path, settings: Simulation, progress: Progress) -> None:
@@ -161,12 +165,14 @@ def _write_stack(
     """Render to a scratch file, measure the power of all images, then scale and add the noise."""
     shape = (settings.n_particles, settings.box_size, settings.box_size)
     scratch = folder / "clean.tmp"
-    clean = np.memmap(scratch, dtype=np.float32, mode="w+", shape=shape)
+    reserve(scratch, 4 * math.prod(shape))
+    clean = np.memmap(scratch, dtype=np.float32, mode="r+", shape=shape)
     power = render(specimen, settings, images, clean, progress)
     signal = settings.snr if math.isfinite(settings.snr) else 1.0
     scale = math.sqrt(signal / power.everywhere)
     mode = {"float32": 2, "float16": 12}[settings.dtype]
     with mrcfile.new_mmap(folder / STACK, shape=shape, mrc_mode=mode) as stack:
+        reserve(folder / STACK, stack.header.nbytes + stack.data.nbytes)
         stack.set_image_stack()
         stack.voxel_size = settings.pixel_size_angstrom
         contrast = scale if settings.sign == "light" else -scale
