@@ -4,7 +4,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -29,11 +29,23 @@ def _is_for_the_user(record: logging.LogRecord) -> bool:
     return ours or (record.levelno >= logging.WARNING and record.name != "py.warnings")
 
 
+class _RunLog(logging.FileHandler):
+    """A log that a full disk cuts short: what matters fails by itself, and says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drop the record, without a traceback on stderr."""
+
+    def close(self) -> None:
+        """Close, whether or not the last lines can still be written."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def logged(folder: Path) -> Iterator[None]:
     """Append to ``folder/run.log`` what any library logs, from the level INFO on."""
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / "run.log")
+    handler = _RunLog(folder / "run.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     level = root.level
