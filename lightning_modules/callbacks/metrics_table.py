@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from cryoem.io.atomic import atomic_path
+from cryoem.io.atomic import atomic_path, writing
 
 NAMES = {
     "loss": "loss_nats_per_frequency",
@@ -99,7 +99,8 @@ class MetricsTable(pl.Callback):
             **{name: float(f"{value:.6g}") for name, value in values.items()},
         }
         table = pd.DataFrame([line], columns=COLUMNS)
-        table.to_csv(self.path, mode="a", header=False, index=False)
+        with writing(self.path):
+            table.to_csv(self.path, mode="a", header=False, index=False)
 
     def _earlier_lines(self, step: int) -> pd.DataFrame:
         if step == 0 or not self.path.is_file():
