@@ -47,6 +47,8 @@ def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModu
     """Read the data, and make the model and the trainer that suit them."""
     import pytorch_lightning as pl  # here, because it takes seconds, and a typing error should not
 
+    from cryoem.poses.searched import random_poses
+
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: Any = instantiate(config.data)
     with blamed_on("trainer"):
@@ -56,13 +58,15 @@ def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModu
         )
     data.prepare_data()
     data.setup()
-    if data.pose is None:
+    searched = config.poses._target_.endswith(".SearchedPoses")
+    if data.pose is None and not searched:
         raise InputError(
             f"{config.data.particles} holds no poses.\n"
-            "Give them with data.poses=FILE (.star, .cs or .pkl)"
+            "Give them with data.poses=FILE (.star, .cs or .pkl), or find them with poses=search"
         )
     with blamed_on("model"):
-        poses = instantiate(config.poses)(data.pose)
+        start = random_poses(data.geometry.n_particles, config.seed) if searched else data.pose
+        poses = instantiate(config.poses)(start)
         parts = (data.geometry, poses, data.data_scale)
         model = instantiate(config.model)(*parts, amplitude=data.amplitude)
     model.config = OmegaConf.to_container(config)

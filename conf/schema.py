@@ -163,6 +163,23 @@ class RefinedPosesConf(Factory):
 
 
 @dataclass
+class SearchedPosesConf(Factory):
+    _target_: str = "cryoem.poses.SearchedPoses"
+    strategy: str = MISSING
+    symmetry: str = MISSING
+    n_keep: int = MISSING
+    delta: float = MISSING
+    shift_pixels: float | None = MISSING
+    radii: list[int] = MISSING
+    restarts: int = MISSING
+    start_images: int = MISSING
+    held_out: float = MISSING
+    lr_rotation_degrees: float = MISSING
+    lr_shift_pixels: float = MISSING
+    seed: int = MISSING
+
+
+@dataclass
 class TrainConf:
     name: str = MISSING
     output_dir: str = MISSING
@@ -207,6 +224,7 @@ SCHEMAS = {
     "model/optimizer/optimizer_schema": OptimizerConf,
     "poses/known_schema": KnownPosesConf,
     "poses/refine_schema": RefinedPosesConf,
+    "poses/search_schema": SearchedPosesConf,
 }
 
 

@@ -1,6 +1,6 @@
 """What travels between files, workers, the device and the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -36,6 +36,19 @@ class TensorRecord:
     def __getitem__(self: Record, rows: Tensor | slice) -> Record:
         """Return the given rows of every field."""
         return self._map(lambda value: value[rows])
+
+
+def concatenate(parts: Sequence[Record]) -> Record:
+    """One record with the rows of several, in turn; None where the first has None."""
+
+    def joined(values: list[Any]) -> Any:
+        if isinstance(values[0], Tensor):
+            return torch.cat(values)
+        return concatenate(values) if isinstance(values[0], TensorRecord) else values[0]
+
+    names = [field.name for field in fields(parts[0])]  # type: ignore[arg-type]
+    changes = {name: joined([getattr(part, name) for part in parts]) for name in names}
+    return replace(parts[0], **changes)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,7 @@ def write_figures(
     z: Float[np.ndarray, "particle latent"] | None = None,
     series_latents: Float[np.ndarray, "volume latent"] | None = None,
     rotations: Float[np.ndarray, "particle 3 3"] | None = None,
+    margin: Float[np.ndarray, " particle"] | None = None,
     gallery: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> list[Path]:
     """Draw ``figures/*.png`` of everything given, and ``loss.png`` of the run's ``metrics.csv``.
@@ -211,6 +212,8 @@ def write_figures(
         Latents of the particles, and of the volumes of ``series``.
     rotations
         Of the particles.
+    margin
+        Of poses that were searched, nats.
     gallery
         The arguments of :func:`cryoem.figures.particle_gallery`.
     """
@@ -225,6 +228,8 @@ def write_figures(
         drawn["latents"] = _draw_latents(z, series_latents)
     if rotations is not None:
         drawn["poses"] = figures.pose_distribution(rotations)
+    if margin is not None:
+        drawn["margins"] = figures.pose_margins(margin)
     if gallery is not None:
         drawn["particles"] = figures.particle_gallery(*gallery)
     table = Path(run_dir) / "metrics.csv"

@@ -21,6 +21,9 @@ from cryoem.geometry import ImageGeometry
 from cryoem.lattice import FourierLattice
 from cryoem.poses.base import PoseProvider
 from cryoem.poses.rows import RowTable
+from cryoem.poses.scores import SearchImages
+from cryoem.poses.searched import SearchedPoses
+from cryoem.poses.volume_cache import VolumeCache
 from lightning_modules.optim import adam, warmup_cosine
 
 
@@ -64,6 +67,11 @@ class Reconstruction(pl.LightningModule, ABC):
     config
         A plain dict (``OmegaConf.to_container(cfg, resolve=True)``) kept in the checkpoint; set it
         after building.
+    compared_radius
+        Fourier radius (pixels) up to which images are compared at the moment; a search for poses
+        lets it grow.
+    lr_factor
+        On the learning rate; lowered by a search whose volume collapsed.
     """
 
     kind: str
@@ -88,7 +96,9 @@ class Reconstruction(pl.LightningModule, ABC):
         self.data_scale = data_scale
         self.latent_dim = latent_dim
         self.lattice = FourierLattice(geometry.box_size, radius)
+        self.compared_radius = self.lattice.radius
         self.poses = poses
+        self.make_decoder = decoder
         models = []
         for _ in range(n_decoders):
             network = decoder(box_size=geometry.box_size, latent_dim=latent_dim)
@@ -97,6 +107,7 @@ class Reconstruction(pl.LightningModule, ABC):
         self.forward_models = nn.ModuleList(models)
         self.optimizer = optimizer
         self.schedule = (warmup_fraction, final_fraction)
+        self.lr_factor = 1.0
         self._total_steps = math.inf
         self.decoder_recipe = describe(decoder)
         self.encoder_recipe: dict[str, Any] | None = None
@@ -110,6 +121,11 @@ class Reconstruction(pl.LightningModule, ABC):
     def forward_model(self, i: int = 0) -> ForwardModel:
         """Image formation with the decoder number ``i``."""
         return cast(ForwardModel, self.forward_models[i])
+
+    @property
+    def n_compared(self) -> int:
+        """Number of frequencies up to ``compared_radius``."""
+        return self.lattice.count(self.compared_radius)
 
     @abstractmethod
     def loss_terms(self, batch: ParticleBatch) -> LossTerms:
@@ -125,14 +141,40 @@ class Reconstruction(pl.LightningModule, ABC):
         total = terms.error if terms.kl is None else terms.error + terms.beta * terms.kl
         prior = self._negative_log_prior() / self.geometry.n_particles
         values = {
-            "loss": (total.mean() + prior) / self.lattice.n_freqs,
-            "error": terms.error.detach().mean() / self.lattice.n_freqs,
+            "loss": (self._mean(total, batch) + prior) / self.n_compared,
+            "error": terms.error.detach().mean() / self.n_compared,
         }
         if terms.kl is not None:
             values["kl"] = terms.kl.detach().mean()
         logged = {f"train/{name}": value.detach() for name, value in values.items()}
         self.log_dict(logged, batch_size=len(batch))
         return values
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """What searches for poses, if they are to be found."""
+        from lightning_modules.ab_initio import AbInitio  # it needs this class
+
+        return [AbInitio()] if isinstance(self.poses, SearchedPoses) else []
+
+    @abstractmethod
+    def cached_volumes(self, radius: int) -> list[VolumeCache]:
+        """Volumes as they are now, for a search up to a radius: one, or one for each half-set."""
+
+    @abstractmethod
+    def search_images(self, batch: ParticleBatch, cache: VolumeCache) -> SearchImages:
+        """Images as a search wants them, with their latents in the terms of a cache."""
+
+    def make_afresh(self, seed: int) -> None:
+        """Random weights again, the same on all ranks, whatever was learnt."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for model in self.forward_models:
+                decoder = cast(nn.Module, model.decoder)
+                fresh = self.make_decoder(
+                    box_size=self.geometry.box_size, latent_dim=self.latent_dim
+                )
+                _set_amplitude(fresh, dict(decoder.named_buffers()).get("amplitude"))
+                decoder.load_state_dict(cast(nn.Module, fresh).state_dict())
 
     def configure_optimizers(self) -> Any:
         """The given optimiser, with the learning rate following the schedule step by step."""
@@ -222,12 +264,18 @@ class Reconstruction(pl.LightningModule, ABC):
             name = sorted(own ^ set(networks))[0]
             raise InputError(f"{path}: weights do not fit this model, which differs in {name}")
 
+    def _mean(self, values: Float[Tensor, " batch"], batch: ParticleBatch) -> Float[Tensor, ""]:
+        if not isinstance(self.poses, SearchedPoses):
+            return values.mean()
+        weights = self.poses.weights(batch.index)
+        return (values * weights).sum() / weights.sum().clamp_min(1)
+
     def _negative_log_prior(self) -> Tensor:
         priors = [d.negative_log_prior() for d in self.decoders if isinstance(d, Regularised)]
         return torch.stack(priors).sum() if priors else torch.zeros((), device=self.device)
 
     def _learning_rate_factor(self, step: int) -> float:
-        return warmup_cosine(step, self._total_steps, *self.schedule)
+        return self.lr_factor * warmup_cosine(step, self._total_steps, *self.schedule)
 
 
 def _total_steps(trainer: pl.Trainer) -> float:

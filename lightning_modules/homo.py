@@ -9,6 +9,8 @@ from cryoem.forward_model import ForwardModel
 from cryoem.geometry import ImageGeometry
 from cryoem.losses import squared_error
 from cryoem.poses.base import PoseProvider
+from cryoem.poses.scores import SearchImages
+from cryoem.poses.volume_cache import VolumeCache, cache_volume
 from lightning_modules.base import LossTerms, Reconstruction
 
 
@@ -46,11 +48,23 @@ class HomoReconstruction(Reconstruction):
         ]
         return LossTerms(error=torch.cat(errors))
 
+    def cached_volumes(self, radius: int) -> list[VolumeCache]:
+        """One for each half-set, in the same frame as long as poses were found under their mean."""
+        return [
+            cache_volume(decoder, self.geometry.box_size, radius, self.device)
+            for decoder in self.decoders
+        ]
+
+    def search_images(self, batch: ParticleBatch, cache: VolumeCache) -> SearchImages:
+        """Images and their CTF."""
+        return SearchImages(batch.fourier, self.forward_model().transfer(batch))
+
     def _error(self, model: ForwardModel, batch: ParticleBatch, pose: Pose) -> torch.Tensor:
         with self.float32():
-            coordinates = model.coordinates(pose.rotation, batch.pixel_size_angstrom)
-            transfer = model.transfer(batch)
-            observed = model.observed(batch, pose.shift)
+            radius = self.compared_radius
+            coordinates = model.coordinates(pose.rotation, batch.pixel_size_angstrom, radius)
+            transfer = model.transfer(batch, radius)
+            observed = model.observed(batch, pose.shift, radius)
         slices = model.decoder(coordinates)
         with self.float32():
             return squared_error(transfer * slices, observed)

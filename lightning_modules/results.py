@@ -26,7 +26,7 @@ from cryoem.io.export import write_particles_star
 from cryoem.metrics.corrected import corrected_fsc
 from cryoem.metrics.fsc import FSCCurve, fsc
 from cryoem.metrics.mask import TIGHT, outline_mask
-from cryoem.poses import KnownPoses
+from cryoem.poses import KnownPoses, SearchedPoses
 from cryoem.report import build_report
 from cryoem.truth import Truth, read_truth
 from lightning_modules.base import Reconstruction
@@ -90,7 +90,8 @@ def write_results(
         _hetero(folder, model, latents, n_volumes, truth, found)
     else:
         _homo(folder, model, truth, found)
-    write_particles_star(data.table, folder / "particles.star", _poses(model, data), z)
+    margin = model.poses.margin().numpy() if isinstance(model.poses, SearchedPoses) else None
+    write_particles_star(data.table, folder / "particles.star", _poses(model, data), z, margin)
     write_data_summary(folder, describe(data.table) | data.summary())
     rows = torch.linspace(0, len(data.table) - 1, min(_EXAMPLES, len(data.table))).long()
     raw, centred, predicted = (x.numpy() for x in example_images(model, data, rows))
@@ -100,6 +101,7 @@ def write_results(
         voxel_size,
         curves=found.curves,
         rotations=model.poses.table().rotation.numpy(),
+        margin=margin,
         gallery=(raw, centred, predicted),
         **found.drawn,
     )

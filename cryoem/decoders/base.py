@@ -46,8 +46,11 @@ class LinearDecoder(Protocol):
 class Regularised(Protocol):
     """A decoder with a prior on its parameters."""
 
-    def negative_log_prior(self) -> Float[Tensor, ""]:
-        """In nats, up to a constant; weighed against the likelihood of *all* particles."""
+    def negative_log_prior(self, components: bool = True) -> Float[Tensor, ""]:
+        """In nats, up to a constant; weighed against the likelihood of *all* particles.
+
+        Without ``components`` only of what latent zero depends on.
+        """
         ...
 
 

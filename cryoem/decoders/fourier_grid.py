@@ -96,11 +96,12 @@ class FourierGrid(nn.Module):
         """Evaluate the volumes ``z`` at ``freqs``, complex64."""
         return combine(self.basis(freqs), z)
 
-    def negative_log_prior(self) -> Float[Tensor, ""]:
-        """Gaussian prior on all grid values, in nats."""
-        mean, components = self.priors
+    def negative_log_prior(self, components: bool = True) -> Float[Tensor, ""]:
+        """Gaussian prior on all grid values, or on those of the mean, in nats."""
+        of_mean, of_components = self.priors
         table = self.gain * self.table
-        return mean * table[:, :2].square().sum() + components * table[:, 2:].square().sum()
+        prior = of_mean * table[:, :2].square().sum()
+        return prior + of_components * table[:, 2:].square().sum() if components else prior
 
     def real_space_window(self, side: int) -> Float[Tensor, "side side side"]:
         """What turns fitted grid values into density: ``prod_i (2 + cos 2 pi x) / 3 sinc^2 x``.

@@ -46,15 +46,15 @@ class EncoderView:
 
     ``observed`` is centred, with noise of unit variance; ``transfer`` its CTF; ``coordinates`` are
     the frequencies of its slice in the volume's frame (cycles per voxel), which tell the pose.
-    ``basis`` are the decoder's mean and components there, if it is linear in the latent. ``beta``
-    weighs the prior against the likelihood.
+    ``basis`` are the decoder's mean and components at the first so many of them (the radius that is
+    compared), if it is linear in the latent. ``beta`` weighs the prior against the likelihood.
     """
 
     index: Int64[Tensor, " batch"]
     observed: Complex[Tensor, "batch freq"]
     transfer: Float[Tensor, "batch freq"]
     coordinates: Float[Tensor, "batch freq 3"]
-    basis: Complex[Tensor, "batch freq component"] | None = None
+    basis: Complex[Tensor, "batch compared component"] | None = None
     beta: float = 1.0
 
 

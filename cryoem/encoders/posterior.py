@@ -38,8 +38,10 @@ class LinearPosterior(nn.Module):
         if view.basis is None:
             raise ValueError("the exact posterior needs a decoder that is linear in the latent")
         with torch.no_grad(), torch.autocast(view.transfer.device.type, enabled=False):
-            components = view.transfer[..., None] * view.basis[..., 1:]
-            residual = view.observed - view.transfer * view.basis[..., 0]
+            n = view.basis.shape[1]  # the basis may end at a smaller radius than the image
+            transfer = view.transfer[:, :n]
+            components = transfer[..., None] * view.basis[..., 1:]
+            residual = view.observed[:, :n] - transfer * view.basis[..., 0]
             adjoint = components.mH * (2 / view.beta)
             identity = torch.eye(self.latent_dim, device=residual.device)
             precision = (adjoint @ components).real + identity

@@ -6,6 +6,7 @@ from cryoem.figures.latent_scatter import latent_scatter as latent_scatter
 from cryoem.figures.loss_curve import loss_curve as loss_curve
 from cryoem.figures.particle_gallery import particle_gallery as particle_gallery
 from cryoem.figures.pose_distribution import pose_distribution as pose_distribution
+from cryoem.figures.pose_margins import pose_margins as pose_margins
 from cryoem.figures.save import DPI as DPI
 from cryoem.figures.save import save_figure as save_figure
 from cryoem.figures.volume_montage import volume_montage as volume_montage

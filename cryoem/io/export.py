@@ -31,6 +31,7 @@ def write_particles_star(
     path: str | Path,
     pose: Pose | None,
     latents: np.ndarray | None = None,
+    margin: np.ndarray | None = None,
 ) -> None:
     """Write the rows of the table, in their order, as a STAR file for RELION and for us.
 
@@ -48,17 +49,21 @@ def write_particles_star(
         Poses of the run, one per row of the table; None keeps the poses of the input.
     latents
         Shape (n, latent): columns ``_cryoemLatent1`` and so on.
+    margin
+        By how many nats each pose is better than the next distinct one: ``_cryoemPoseMargin``.
 
     Raises
     ------
     ValueError
-        If poses or latents are not one per row of the table.
+        If poses, latents or margins are not one per row of the table.
     """
     table = source_table
-    for name, values in (("poses", pose), ("latents", latents)):
+    for name, values in (("poses", pose), ("latents", latents), ("margins", margin)):
         if values is not None and len(values) != len(table):
             raise ValueError(f"{len(values)} {name} for {len(table)} rows of the table")
     new = _latents(latents)
+    if margin is not None:
+        new["_cryoemPoseMargin"] = _numbers(margin)
     if not _is_star(table) or table.origin.get("ctf", "").endswith(CTF_GIVEN):
         write_star(path, _fresh(table, pose or table.pose, new))
         return
@@ -71,11 +76,11 @@ def _is_star(table: ParticleTable) -> bool:
     return table.path.suffix.lower() == ".star"
 
 
-def _original(table: ParticleTable, pose: Pose | None, latents: Columns) -> list[StarTable]:
+def _original(table: ParticleTable, pose: Pose | None, new: Columns) -> list[StarTable]:
     """Return the blocks of the input, with the particle block's rows chosen and columns set."""
     blocks = read_star(table.path)
     particles = particle_block(blocks)
-    columns = dict(latents)
+    columns = dict(new)
     if pose is not None:
         columns = _angles(pose) | _origins(table, particles, blocks, pose) | columns
     return [
@@ -99,14 +104,14 @@ def _origins(
     return _pair(ORIGINS_ANGSTROM, _pixels(pose) * size[:, None])
 
 
-def _fresh(table: ParticleTable, pose: Pose | None, latents: Columns) -> list[StarTable]:
+def _fresh(table: ParticleTable, pose: Pose | None, new: Columns) -> list[StarTable]:
     """Return an optics table and a particle table made from what we know."""
     optics, group = _optics(table)
     columns = {"_rlnOpticsGroup": [b"%d" % (k + 1) for k in group]} | _ctf(table)
     if pose is not None:
         shift = _pixels(pose) * table.pixel_size_angstrom[:, None]
         columns |= _angles(pose) | _pair(ORIGINS_ANGSTROM, shift)
-    columns |= latents
+    columns |= new
     if _is_star(table):
         block = particle_block(read_star(table.path))
         stale = {*CTF_LABELS.values(), *OPTICS_LABELS, *ORIGINS_PIXEL}

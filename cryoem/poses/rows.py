@@ -95,6 +95,7 @@ class RowTable(nn.Module, ABC):
         super().__init__()
         self.rows = rows.detach().clone().float()
         self.adam = RowAdam(len(rows), n_columns, lr)
+        self.version = torch.zeros(len(rows))
         self._leaf: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
@@ -137,34 +138,48 @@ class RowTable(nn.Module, ABC):
             gradient = gradient / loss_scale
         update = self.adam.step(index, gradient, lr_factor)
         self.rows[index] = self._moved(self.rows[index], update)
+        self.version[index] += 1
+
+    @torch.no_grad()
+    def write(self, index: Int64[Tensor, " batch"], rows: Float[Tensor, "batch *shape"]) -> None:
+        """Put rows in the place of others, whose moments are forgotten."""
+        self._follow(index.device)
+        self.rows[index] = rows.to(self.rows.dtype)
+        for value in self.adam.state.values():
+            value[index] = 0
+        self.version[index] += 1
 
     def snapshot(self) -> Float[Tensor, "row *shape"]:
         """Copy of all rows on the CPU, which later steps do not change."""
         return self.rows.to("cpu", copy=True)
 
     def merge(self, gather: Gather) -> None:
-        """Take every row from the rank that has stepped it most often.
+        """Take every row from the rank that has changed it most often.
 
         ``gather`` stacks a tensor of all ranks along a new first axis. Within an epoch a particle
         belongs to one rank, so merging once per epoch loses nothing.
         """
-        newest = gather(self.adam.state["steps"]).argmax(0)
+        versions = gather(self.version)
+        newest = versions.argmax(0)
         every = torch.arange(len(newest), device=newest.device)
         self.rows = gather(self.rows)[newest, every]
         self.adam.state = {k: gather(v)[newest, every] for k, v in self.adam.state.items()}
+        self.version = versions[newest, every]
 
     def get_extra_state(self) -> dict[str, Any]:
         """Rows and moments: what a checkpoint keeps."""
-        return {"rows": self.rows, **self.adam.state}
+        return {"rows": self.rows, "version": self.version, **self.adam.state}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`get_extra_state` gave."""
         self.rows = state["rows"].clone()
+        self.version = state["version"].clone()
         self.adam.state = {k: state[k].clone() for k in self.adam.state}
 
     def _follow(self, device: torch.device) -> None:
         if self.rows.device != device:
             self.rows = self.rows.to(device)
+            self.version = self.version.to(device)
             self.adam.state = {k: v.to(device) for k, v in self.adam.state.items()}
 
 

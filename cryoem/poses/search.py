@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
-from cryoem.batch import Pose, TensorRecord
+from cryoem.batch import Pose, TensorRecord, concatenate
 from cryoem.poses.beam import Beam
 from cryoem.poses.bounds import ScoreBound
 from cryoem.poses.branch_and_bound import branch_and_bound
@@ -113,7 +113,7 @@ class PoseSearch:
         strategy = getattr(self, f"_{self.strategy}")
         length = self.space.chunk_length(getattr(self, f"_{self.strategy}_bytes"))
         starts = range(0, len(images), length)
-        return _concatenate([strategy(images[i : i + length]) for i in starts])
+        return concatenate([strategy(images[i : i + length]) for i in starts])
 
     @torch.no_grad()
     def around(self, images: SearchImages, pose: Pose, level: int) -> SearchResult:
@@ -123,7 +123,7 @@ class PoseSearch:
         """
         length = self.space.chunk_length(self._local_bytes)
         starts = [slice(i, i + length) for i in range(0, len(images), length)]
-        return _concatenate([self._around(images[s], pose[s], level) for s in starts])
+        return concatenate([self._around(images[s], pose[s], level) for s in starts])
 
     def _around(self, images: SearchImages, pose: Pose, level: int) -> SearchResult:
         space = self.space
@@ -245,16 +245,3 @@ class PoseSearch:
         n_shifts = self.space.shifts.count(last) ** 2
         n_rotations = len(self._cells) * 8**last
         return 32 * n_shifts * self.space.count(last) + 12 * n_rotations
-
-
-def _concatenate(parts: list[SearchResult]) -> SearchResult:
-    pose = Pose(
-        torch.cat([p.pose.rotation for p in parts]), torch.cat([p.pose.shift for p in parts])
-    )
-    return SearchResult(
-        pose,
-        torch.cat([p.error for p in parts]),
-        torch.cat([p.margin for p in parts]),
-        torch.cat([p.n_evaluated for p in parts]),
-        torch.cat([p.fraction_pruned for p in parts]),
-    )

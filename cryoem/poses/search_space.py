@@ -1,5 +1,6 @@
 """Where a search looks: rotations, shifts and frequencies by level, under one cached volume."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,3 +80,20 @@ class SearchSpace:
     def chunk_length(self, bytes_each: int) -> int:
         """How many items of a size fit into the memory that was granted; at least one."""
         return max(1, self.memory_bytes // bytes_each)
+
+
+def level_radii(radius: int, coarse_radius: int, spacing_degrees: float) -> tuple[int, ...]:
+    """Radii of levels that end where a step of the grid is about a pixel at the last radius.
+
+    Parameters
+    ----------
+    radius
+        Of the last level, Fourier pixels.
+    coarse_radius
+        Of level 0, if ``radius`` is not smaller.
+    spacing_degrees
+        Of the rotations of level 0; halved from level to level.
+    """
+    last = max(0, round(math.log2(math.radians(spacing_degrees) * radius)))
+    first = min(radius, coarse_radius)
+    return tuple(round(first + (radius - first) * i / max(last, 1)) for i in range(last + 1))

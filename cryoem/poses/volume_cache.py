@@ -1,8 +1,8 @@
 """Volumes on an oversampled Fourier grid, from which a search cuts its slices by interpolation."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Complex, Float
@@ -45,6 +45,22 @@ class VolumeCache:
         """Number of volumes that are kept."""
         return self.grid.shape[-1] // 2
 
+    def centre(self) -> Float[Tensor, "3"]:
+        """Centre of the squared density, pixels (x, y, z) from the middle of the box."""
+        axes = (0, 1, 2)
+        spectrum = torch.view_as_complex(self.grid[..., :2].contiguous())
+        density = torch.fft.ifftn(torch.fft.ifftshift(spectrum, axes), dim=axes).real
+        weight = torch.fft.fftshift(density, axes).square()
+        side = weight.shape[0]
+        # the grid spans side / (padding * box_size) cycles per pixel
+        x = (torch.arange(side, device=weight.device) - side // 2) * (
+            self.padding * self.box_size / side
+        )
+        inside = x.abs() <= self.box_size / 2
+        weight = weight[inside][:, inside][:, :, inside]
+        sums = [weight.sum(dim=[a for a in axes if a != axis]) @ x[inside] for axis in (2, 1, 0)]
+        return torch.stack(sums) / weight.sum()
+
     def slices(
         self, rotation: Float[Tensor, "slice 3 3"], freqs: Float[Tensor, "freq 3"]
     ) -> Complex[Tensor, "slice component freq"]:
@@ -63,9 +79,20 @@ class VolumeCache:
 def cache_volume(
     decoder: Decoder, box_size: int, radius: int, device: torch.device, padding: float = 2.0
 ) -> VolumeCache:
-    """Cache of the one volume of a decoder without a latent."""
-    grid = _sample(lambda points: decoder(points[None]), decoder, box_size, radius, device, padding)
+    """Cache of one volume: that of latent zero, where the decoder has a latent."""
+    z = torch.zeros(1, decoder.latent_dim, device=device) if decoder.latent_dim else None
+
+    def evaluate(points: Float[Tensor, "point 3"]) -> Complex[Tensor, "1 point"]:
+        return decoder(points[None], z)
+
+    grid = _sample(evaluate, decoder, box_size, radius, device, padding)
     return VolumeCache(grid, box_size, padding)
+
+
+def mean_cache(caches: Sequence[VolumeCache]) -> VolumeCache:
+    """The mean of caches of one volume each."""
+    grid = torch.stack([cache.grid for cache in caches]).mean(0)
+    return replace(caches[0], grid=grid)
 
 
 def cache_components(

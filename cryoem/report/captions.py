@@ -35,6 +35,12 @@ _CAPTIONS = {
         "Equal-area map of the sphere; 1 is what a uniform distribution would have. A single "
         "strong spot or an empty region means preferred orientation.",
     ),
+    "margins": (
+        "How sure the poses are",
+        "How much better each particle's pose explains it than the best one that is turned by more "
+        "than 30 degrees. Near zero, two orientations fit equally well: a symmetry, or an image "
+        "that shows little.",
+    ),
     "particles": (
         "Particles and predictions",
         "Images as they lie in the file; centred with the phases of the CTF flipped; and what the "

@@ -24,6 +24,10 @@ COLUMNS = [
     "learning_rate",
     "images_per_s",
     *(f"epoch_{name}" for name in NAMES.values()),
+    "search_radius_pixels",
+    "held_out_explained_nats",
+    "volume_power",
+    "median_moved_degrees",
 ]
 
 
@@ -73,7 +77,7 @@ class MetricsTable(pl.Callback):
             self._write_steps(trainer)
         if self._epoch:
             means = _means(self._epoch)
-            self._write(trainer, {f"epoch_{NAMES[name]}": mean for name, mean in means.items()})
+            self.write(trainer, {f"epoch_{NAMES[name]}": mean for name, mean in means.items()})
         self._epoch = []
 
     def _write_steps(self, trainer: pl.Trainer) -> None:
@@ -84,11 +88,12 @@ class MetricsTable(pl.Callback):
         line = {NAMES[name]: mean for name, mean in _means(rows).items()}
         line["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         line["images_per_s"] = self._images / max(now - self._line_at, 1e-9)
-        self._write(trainer, line)
+        self.write(trainer, line)
         self._epoch += rows
         self._pending, self._images, self._line_at = [], 0, now
 
-    def _write(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
+    def write(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
+        """Append a line with some of the columns."""
         if not trainer.is_global_zero:
             return
         wall = time.monotonic() - self._started
