@@ -45,11 +45,14 @@ def read_pose_pickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _array(path: Path, value: object) -> np.ndarray:
     try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        array = np.zeros(0, dtype=object)
+    if array.dtype.kind not in "biuf":
         raise InputError(
             f"{path}: holds {type(value).__name__}, not an array of numbers; is it cryoDRGN's?"
-        ) from None
+        )
+    return array.astype(np.float64)
 
 
 def _check_rotations(path: Path, rotation: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """cryoSPARC particle files: a ``.cs`` table and the passthrough table that completes it."""
 
+import io
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +25,7 @@ _VECTORS = {
 }
 _INTEGERS = ("blob/idx", "blob/shape", "uid", "alignments3D/split")
 _ABERRATIONS = ("tilt_A", "trefoil_A", "tetra_A", "anisomag")
+_MAX_HEADER = 1 << 16  # hundreds of fields; numpy's own limit is less than a large passthrough has
 _MAX_IMAGES = 1 << 31  # an MRC header counts in 32 bits
 
 
@@ -118,7 +120,7 @@ def read_cs(path: Path) -> np.ndarray:
     try:
         with path.open("rb") as file:
             _check_size(path, file)
-            table = np.load(file, allow_pickle=False)
+            table = np.load(file, allow_pickle=False, max_header_size=_MAX_HEADER)
     except InputError:
         raise
     except OSError as error:
@@ -134,18 +136,19 @@ def read_cs(path: Path) -> np.ndarray:
 
 def _check_size(path: Path, file: BinaryIO) -> None:
     """Look at the header before numpy makes room for what it says."""
-    major, _ = np.lib.format.read_magic(file)
+    head = io.BytesIO(file.read(_MAX_HEADER))
+    major, _ = np.lib.format.read_magic(head)
     read = (
         np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
     )
-    shape, _, dtype = read(file)
+    shape, _, dtype = read(head, max_header_size=_MAX_HEADER)
     if dtype.hasobject:
         raise InputError(
             f"{path}: refused to load pickled objects; export the particles from cryoSPARC again"
         )
     if dtype.names is None or len(shape) != 1:
         raise InputError(f"{path}: not a .cs file, there is no table in it; is it another array?")
-    expected = file.tell() + shape[0] * dtype.itemsize
+    expected = head.tell() + shape[0] * dtype.itemsize
     actual = file.seek(0, os.SEEK_END)
     if actual < expected:
         raise InputError(

@@ -11,6 +11,7 @@ too few or too many values, a repeated label.
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,11 +205,9 @@ def _end_of_rows(content: bytes, start: int, end: int) -> int:
 
 
 def _check_block(path: Path, name: str, labels: list[str], counts: np.ndarray, line: int) -> None:
-    repeated = {label for label in labels if labels.count(label) > 1}
-    if repeated:
-        raise InputError(
-            f"{path}: block data_{name} has the column {min(repeated)} twice; remove one"
-        )
+    if len(set(labels)) < len(labels):
+        repeated = next(label for label, count in Counter(labels).items() if count > 1)
+        raise InputError(f"{path}: block data_{name} has the column {repeated} twice; remove one")
     ragged = np.flatnonzero((counts != len(labels)) & (counts > 0))
     if ragged.size:
         raise InputError(

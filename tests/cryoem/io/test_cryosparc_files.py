@@ -127,3 +127,11 @@ def test_empiar_10076_is_the_same_as_star_and_as_cs(shared_data):
         )
     assert star.table.pose is None
     assert cs.table.pose is None
+
+
+def test_a_passthrough_may_have_hundreds_of_fields(tmp_path, blobs):
+    poses = cs_poses()
+    many = [("uid", "<u8")] + [(f"alignments_class_3D_{k:03d}/shift", "<f4") for k in range(300)]
+    table = np.zeros(6, dtype=many)
+    table["uid"] = poses["uid"]
+    assert len(read_table(blobs, passthrough=write_cs(tmp_path / "pass.cs", table))) == 6
