@@ -15,6 +15,7 @@ from cryoem.batch import ParticleBatch, Pose, RawBatch
 from cryoem.errors import InputError
 from cryoem.fourier import fourier_crop
 from cryoem.geometry import ImageGeometry
+from cryoem.io.pixels import check_finite, check_varied
 from cryoem.io.source import ParticleSource, open_particles
 from cryoem.io.table import ParticleTable
 from cryoem.lattice import FourierLattice
@@ -22,7 +23,7 @@ from cryoem.memory import free_memory_bytes
 from cryoem.preprocess import Normalisation, Preprocess, estimate_noise
 from cryoem.sign import decide_sign
 from cryoem.spectrum import signal_amplitude
-from datamodules.dataset import ImageStore, ParticleDataset, check_finite, check_varied
+from datamodules.dataset import ImageStore, ParticleDataset
 from datamodules.loader import BatchReader, ResumableLoader
 from datamodules.order import FileOrder, RankBatches, ShuffledOrder
 from datamodules.placement import ImagesInMemory, choose_placement, load_images

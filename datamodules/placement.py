@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cryoem.errors import InputError
 from cryoem.fourier import fourier_crop
+from cryoem.io.pixels import check_finite, check_varied
 from cryoem.io.source import ParticleSource
-from datamodules.dataset import check_finite, check_varied
 from datamodules.stream import block_size
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cryoem.errors import InputError
+from cryoem.io.pixels import check_finite
 from cryoem.io.source import ParticleSource
-from datamodules.dataset import check_finite
 
 BLOCK_BYTES = 8 << 20
 WINDOW_BYTES = 256 << 20

@@ -15,6 +15,7 @@ from cryoem.errors import InputError
 VERBS = {
     "inspect": "what is in a particle file, volume or run folder; every problem found",
     "simulate": "data sets with ground truth from a map or a built-in motion",
+    "preprocess": "write a crop as large contiguous shards for the fastest streaming",
     "backproject": "voxel reconstruction with half maps and FSC",
     "fsc": "Fourier shell correlation of two volumes: resolution, masks, corrected curve",
     "volumes": "decode volumes of a run at chosen latents",

@@ -12,16 +12,7 @@ import argparse
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-
+from cryoem.cli.progress import advance, progress_bar
 from cryoem.simulate.dataset import simulate
 from cryoem.simulate.motions import MOTIONS
 
@@ -61,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Simulate, with a progress bar on stderr and the paths on stdout."""
     start = time.perf_counter()
-    with _progress_bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("rendering", total=args.n, speed="")
         data = simulate(
             args.output,
@@ -83,25 +74,9 @@ def run(args: argparse.Namespace) -> None:
             sign=args.sign,
             dtype=args.dtype,
             seed=args.seed,
-            progress=lambda done, _: _advance(bar, task, done),
+            progress=lambda done, _: advance(bar, task, done),
         )
     seconds = time.perf_counter() - start
     print(f"{args.n} images in {seconds:.1f} s ({args.n / seconds:.0f} images/s)")
     print(f"particles  {data.particles}")
     print(f"truth      {data.truth}")
-
-
-def _progress_bar() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
-def _advance(bar: Progress, task: TaskID, done: int) -> None:
-    speed = bar.tasks[task].speed
-    bar.update(task, completed=done, speed=f"{speed:.0f} images/s" if speed else "")

@@ -72,6 +72,26 @@ def write_particles_star(
     write_star(path, _original(table, pose, new))
 
 
+def write_with_images(table: ParticleTable, path: str | Path, names: list[str]) -> None:
+    """Write the rows of a table with other images than those of its file.
+
+    Every column of a ``.star`` input stays, but optics, CTF, angles and origins are those of the
+    table, which hold for the new images. The names of the old ones and the rows from which they
+    come are kept as ``_rlnImageOriginalName`` and ``_cryoemSourceRow``.
+    """
+    if _is_star(table):
+        written = particle_block(read_star(table.path)).text("_rlnImageName")
+        old = _words(written[table.row].tolist())
+    else:
+        old = _identity(table)["_rlnImageName"]
+    new = {
+        "_rlnImageName": _words(names),
+        "_rlnImageOriginalName": old,
+        "_cryoemSourceRow": [b"%d" % row for row in table.row],
+    }
+    write_star(path, _fresh(table, table.pose, new))
+
+
 def _is_star(table: ParticleTable) -> bool:
     return table.path.suffix.lower() == ".star"
 

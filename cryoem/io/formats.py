@@ -6,6 +6,7 @@ from cryoem.errors import InputError
 from cryoem.io.cryosparc import read_cryosparc
 from cryoem.io.relion import read_relion
 from cryoem.io.rows import ParticleRows
+from cryoem.io.shards import read_index, shard_folder
 from cryoem.io.stack_lists import read_stack, read_stack_list
 
 
@@ -14,11 +15,16 @@ def read_rows(
 ) -> ParticleRows:
     """Read a particle file by its suffix: ``.star``, ``.cs``, ``.mrcs``, ``.mrc`` or ``.txt``.
 
+    A folder is one of shards, see :mod:`cryoem.io.shards`; it holds a ``.star`` file.
+
     Raises
     ------
     InputError
         If the suffix is another, or the file is bad.
     """
+    folder = shard_folder(path)
+    if folder is not None:
+        path = read_index(folder).particles
     suffix = path.suffix.lower()
     if passthrough is not None and suffix != ".cs":
         raise InputError(

@@ -12,6 +12,7 @@ from torch import Tensor
 from cryoem.errors import InputError
 from cryoem.geometry import ImageGeometry
 from cryoem.io.mrc import read_mrc_header
+from cryoem.io.shards import AGAIN, checksums_of, read_checksums, read_index, shard_folder
 from cryoem.io.stack_reader import StackReader
 from cryoem.io.table import ParticleTable, read_table
 
@@ -54,11 +55,15 @@ class ParticleSource(Protocol):
 
 @dataclass(frozen=True)
 class StackSource:
-    """Images in MRC stacks. It can be sent to worker processes; use one per thread."""
+    """Images in MRC stacks. It can be sent to worker processes; use one per thread.
+
+    ``checksums`` are those of shards, one per row of the table: whatever is read is compared.
+    """
 
     table: ParticleTable
     geometry: ImageGeometry
     reader: StackReader
+    checksums: np.ndarray | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -67,15 +72,32 @@ class StackSource:
 
     def read(self, index: Int64[Tensor, " batch"]) -> Float[Tensor, "batch side side"]:
         """Return the images at these rows of the table, float32 on the CPU, in this order."""
-        rows = index.numpy()
-        return torch.from_numpy(self.reader.read(self.table.stack[rows], self.table.frame[rows]))
+        side = self.table.box_size
+        images = torch.empty(len(index), side, side)
+        self.read_into(images, index)
+        return images
 
     def read_into(
         self, images: Float[Tensor, "batch side side"], index: Int64[Tensor, " batch"]
     ) -> None:
         """Fill ``images`` with those at these rows; fastest in ``dtype`` and disk order."""
         rows = index.numpy()
-        self.reader.read_into(images.numpy(), self.table.stack[rows], self.table.frame[rows])
+        checked = self.checksums is not None
+        stored = torch.empty_like(images, dtype=self.dtype) if checked else images
+        self.reader.read_into(stored.numpy(), self.table.stack[rows], self.table.frame[rows])
+        if self.checksums is not None:
+            self._compare(checksums_of(stored.numpy()), rows)
+            images.copy_(stored)
+
+    def _compare(self, found: np.ndarray, rows: np.ndarray) -> None:
+        assert self.checksums is not None
+        bad = rows[found != self.checksums[rows]]
+        if len(bad):
+            raise InputError(
+                f"{self.table.stacks[self.table.stack[bad[0]]]}: the shard is damaged, image "
+                f"{self.table.frame[bad[0]] + 1} does not have the checksum it was written with; "
+                f"{AGAIN}"
+            )
 
     def disk_order(self, index: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
         """Places in ``index`` in the order in which their images lie on disk."""
@@ -93,7 +115,7 @@ def open_particles(
     select: str | Path | None = None,
     pixel_size_angstrom: float | None = None,
 ) -> ParticleSource:
-    """Open a particle file; only headers are read.
+    """Open a particle file or a folder of shards; only headers are read.
 
     The parameters are those of :func:`cryoem.io.table.read_table`.
 
@@ -120,7 +142,9 @@ def open_particles(
         raise InputError(f"{table.stacks[0]}: box size must be at least 8, got {table.box_size}")
     geometry = ImageGeometry(len(table), table.box_size, _common(table.pixel_size_angstrom))
     reader = StackReader([read_mrc_header(stack) for stack in table.stacks])
-    return StackSource(table, geometry, reader)
+    folder = shard_folder(Path(path))
+    checksums = None if folder is None else read_checksums(read_index(folder))[table.row]
+    return StackSource(table, geometry, reader, checksums)
 
 
 def _common(pixel_sizes: np.ndarray) -> float:
