@@ -11,6 +11,7 @@ from cryoem.poses.candidates import Candidates, choose
 from cryoem.poses.children import children, with_best_shift
 from cryoem.poses.scores import SearchImages, dense_minimum, shifted_data
 from cryoem.poses.search_space import SearchSpace
+from cryoem.poses.volume_cache import Volumes
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Beam:
         error = dense_minimum(coarse, slices, data, self.coarse_dtype)
         kept = cells[self._choose(error, space.matrices(cells, 0)[None], 0)][..., None]
         anchor = torch.zeros(*kept.shape[:2], 2, dtype=torch.int64, device=space.device)
-        return self._down(images, with_best_shift(space, images, kept, anchor, squares, 0), 0)
+        volumes = space.cache.volumes(images.coefficients)
+        found = with_best_shift(space, images, volumes, kept, anchor, squares, 0)
+        return self._down(images, volumes, found, 0)
 
     def from_poses(self, images: SearchImages, pose: Pose, level: int) -> Candidates:
         """Go down from a pose at a level and its neighbours, one step in every sense."""
@@ -48,17 +51,21 @@ class Beam:
         cells = space.rotations.neighbours(space.rotations.cells_of(pose.rotation, level), level)
         steps = torch.cartesian_prod(*[torch.arange(-1, 2, device=space.device)] * 2)
         anchor = space.shifts.cells_of(pose.shift, level)[:, None]
-        found = with_best_shift(space, images, cells[:, None], anchor, steps, level)
+        volumes = space.cache.volumes(images.coefficients)
+        found = with_best_shift(space, images, volumes, cells[:, None], anchor, steps, level)
         earlier = (cells[:, :, None] == cells[:, None]).tril(-1).any(-1)
         error = found.error.masked_fill(earlier, torch.inf)
-        return self._down(images, Candidates(found.cells, found.squares, error), level)
+        found = Candidates(found.cells, found.squares, error)
+        return self._down(images, volumes, found, level)
 
-    def _down(self, images: SearchImages, found: Candidates, level: int) -> Candidates:
+    def _down(
+        self, images: SearchImages, volumes: Volumes, found: Candidates, level: int
+    ) -> Candidates:
         """All children of the last beam, at the finest level."""
         for finer in range(level + 1, self.space.last + 1):
             rotation = self.space.matrices(found.cells, finer - 1)
             kept = self._choose(found.error, rotation, finer - 1)
-            found = children(self.space, images, found.take(kept), finer)
+            found = children(self.space, images, volumes, found.take(kept), finer)
         return found
 
     def _choose(

@@ -41,9 +41,8 @@ class SearchImages(TensorRecord):
         """Slices of each image's volume at the same rotations; one set if all have one volume."""
         if self.coefficients is None:
             return slices[:, 0]
-        weights = self.coefficients.to(slices.dtype)
-        flat = slices.transpose(0, 1).flatten(1)
-        return (weights @ flat).unflatten(1, (slices.shape[0], slices.shape[2]))
+        sums = self.coefficients @ _real(slices.transpose(0, 1)).flatten(1)
+        return torch.view_as_complex(sums.view(len(self), len(slices), -1, 2))
 
     def combine_own(
         self, slices: Complex[Tensor, "batch *any component freq"]
@@ -74,8 +73,8 @@ def _slice_power(
     volume: Complex[Tensor, "*any rot freq"], images: SearchImages
 ) -> Float[Tensor, "batch rot"]:
     """``|C V_R|^2`` for slices shared by the images, or one set for each."""
-    squared = volume.real.square() + volume.imag.square()
-    weights = images.transfer.square()
+    squared = _real(volume).square()
+    weights = images.transfer.square().repeat_interleave(2, -1)
     if squared.ndim == 2:
         return weights @ squared.T
     return (squared @ weights[..., None])[..., 0]

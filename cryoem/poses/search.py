@@ -159,7 +159,8 @@ class PoseSearch:
         anchor = torch.zeros(len(images), 1, 2, dtype=torch.int64, device=space.device)
         last = images.within(space.count(space.last))
         squares = space.all_squares(space.last)
-        found = with_best_shift(space, last, best, anchor, squares, space.last)
+        volumes = space.cache.volumes(images.coefficients)
+        found = with_best_shift(space, last, volumes, best, anchor, squares, space.last)
         n = error.shape[1] * len(squares)
         result = self._result(images, found, n, space.size)
         rotation = space.matrices(cells, space.last)[None]
@@ -212,20 +213,24 @@ class PoseSearch:
     @cached_property
     def _slices(self) -> Complex[Tensor, "cell component freq"]:
         """Slices of level 0, which all images share."""
-        chunks = self._cells.split(self.space.chunk_length(self._slice_bytes(0)))
-        return torch.cat([self.space.slices(chunk, 0) for chunk in chunks])
+        bytes_each = self._slice_bytes(0, self.space.cache.n_components)
+        chunks = self._cells.split(self.space.chunk_length(bytes_each))
+        slices = [self.space.slices(chunk, 0).transpose(0, 1) for chunk in chunks]
+        return torch.cat(slices, 1).transpose(0, 1)  # so that summing components copies nothing
 
     @cached_property
     def _bound(self) -> ScoreBound:
         return ScoreBound(measure_change(self.space), self.delta)
 
-    def _slice_bytes(self, level: int) -> int:
+    def _slice_bytes(self, level: int, n_components: int = 1) -> int:
         """Of one interpolated slice, with all that is made from it."""
-        return self.space.count(level) * (16 * self.space.cache.n_components + 32)
+        return self.space.count(level) * (16 * n_components + 32)
 
     @property
     def _local_bytes(self) -> int:
-        return max(27, 8 * self.n_keep) * self._slice_bytes(self.space.last)
+        cache = self.space.cache
+        volume = 8 * cache.grid[..., 0].numel() if cache.n_components > 1 else 0
+        return volume + max(27, 8 * self.n_keep) * self._slice_bytes(self.space.last)
 
     @property
     def _beam_bytes(self) -> int:

@@ -61,6 +61,11 @@ class VolumeCache:
         sums = [weight.sum(dim=[a for a in axes if a != axis]) @ x[inside] for axis in (2, 1, 0)]
         return torch.stack(sums) / weight.sum()
 
+    @property
+    def steps(self) -> float:
+        """What a frequency is multiplied by so that the faces of the grid are at +-1."""
+        return self.padding * self.box_size / (self.grid.shape[0] // 2)
+
     def slices(
         self, rotation: Float[Tensor, "slice 3 3"], freqs: Float[Tensor, "freq 3"]
     ) -> Complex[Tensor, "slice component freq"]:
@@ -68,12 +73,45 @@ class VolumeCache:
 
         ``freqs`` (cycles per pixel) must lie within the radius that was cached.
         """
-        steps = self.padding * self.box_size / (self.grid.shape[0] // 2)  # +-1 at the faces
-        points = (freqs[:, :2] * steps) @ rotation[:, :2].to(freqs.dtype)
+        points = (freqs[:, :2] * self.steps) @ rotation[:, :2].to(freqs.dtype)
         volume = self.grid.permute(3, 0, 1, 2).expand(len(rotation), -1, -1, -1, -1)
         values = functional.grid_sample(volume, points[:, None, None], align_corners=True)
         parts = values[:, :, 0, 0].unflatten(1, (self.n_components, 2))
         return torch.complex(parts[:, :, 0], parts[:, :, 1])
+
+    def volumes(self, weights: Float[Tensor, "batch component"] | None) -> "Volumes":
+        """Sums of the components, one for each image; without weights the one volume of all."""
+        components = torch.view_as_complex(self.grid.unflatten(-1, (-1, 2)))
+        if weights is None:
+            return Volumes(components[None, ..., 0], self.steps)
+        # a product with complex numbers reads the grid as it lies, that with real ones copies it
+        sums = weights.to(components.dtype) @ components.flatten(0, 2).T
+        return Volumes(sums.unflatten(1, self.grid.shape[:3]), self.steps)
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """The volume of each image, or one for all, for searches that cut many slices for each.
+
+    To sum components once for each image and interpolate one volume costs less than to interpolate
+    all components at hundreds of rotations.
+    """
+
+    grid: Complex[Tensor, "volume side side side"]
+    steps: float
+
+    def slices(
+        self, rotation: Float[Tensor, "batch *any 3 3"], freqs: Float[Tensor, "freq 3"]
+    ) -> Complex[Tensor, "batch *any freq"]:
+        """Slices of each image's volume at its own rotations, by trilinear interpolation."""
+        points = (freqs[:, :2] * self.steps) @ rotation[..., :2, :].to(freqs.dtype)
+        shape = points.shape[:-1]
+        # (volume, slice, freq, 1, 3); a processor's threads share the first axis
+        points = points.flatten(0, -3)[:, None] if len(self.grid) == 1 else points.flatten(1, -3)
+        volume = torch.view_as_real(self.grid).permute(0, 4, 1, 2, 3)
+        volume = volume.expand(len(points), -1, -1, -1, -1)
+        values = functional.grid_sample(volume, points[..., None, :], align_corners=True)
+        return torch.complex(values[:, 0], values[:, 1]).reshape(shape)
 
 
 def cache_volume(

@@ -87,7 +87,8 @@ def test_shifts_beyond_the_extent_are_never_chosen() -> None:
     cells = torch.zeros(5, 1, 1, dtype=torch.int64)
     corner = torch.full((5, 1, 2), -1)
     steps = space.shifts.child_offsets(1)
-    found = with_best_shift(space, images.within(space.count(1)), cells, corner, steps, 1)
+    volumes = space.cache.volumes(None)
+    found = with_best_shift(space, images.within(space.count(1)), volumes, cells, corner, steps, 1)
     assert space.shifts.contains(found.squares, 1).all()
 
 

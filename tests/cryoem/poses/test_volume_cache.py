@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from searched_phantom import CPU, make_phantom
@@ -52,6 +54,19 @@ def test_slices_of_a_grid_decoder_are_its_own() -> None:
     slices = (weights[:, None] @ cache.slices(ROTATION, LATTICE.freqs))[:, 0]
     inside = LATTICE.count(15)
     assert relative_error(slices[:, :inside], decoder(POINTS, z)[:, :inside]) < 0.002
+
+
+def test_volumes_of_images_are_sums_of_components_and_may_be_one_for_all() -> None:
+    caches = [cache_volume(make_phantom(32, 1.0, seed), 32, 12, CPU) for seed in range(3)]
+    cache = replace(caches[0], grid=torch.cat([c.grid for c in caches], -1))
+    weights = torch.randn(4, 3, generator=torch.Generator().manual_seed(2))
+    rotation = ROTATION.view(4, 3, 3, 3)
+    freqs = LATTICE.freqs[: LATTICE.count(12)]
+    components = cache.slices(ROTATION, freqs).unflatten(0, (4, 3))
+    expected = torch.einsum("bc,brcf->brf", weights.to(torch.complex64), components)
+    torch.testing.assert_close(cache.volumes(weights).slices(rotation, freqs), expected)
+    shared = caches[0].volumes(None).slices(rotation, freqs)
+    torch.testing.assert_close(shared, components[:, :, 0])
 
 
 class MovingBlobs(nn.Module):
