@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cryoem.batch import ParticleBatch, Pose, RawBatch
 from cryoem.ctf import evaluate_ctf
-from cryoem.errors import InputError
+from cryoem.io.pixels import check_finite
 from cryoem.io.source import ParticleSource
 from cryoem.lattice import FourierLattice, shift_phases
 from cryoem.metrics.fsc import fsc, shell_index
@@ -250,13 +250,7 @@ def _read_ahead(source: ParticleSource, rows: Int64[Tensor, " row"]) -> Iterator
 
 def _read(source: ParticleSource, index: Int64[Tensor, " batch"]) -> RawBatch:
     images = source.read(index)
-    finite = images.isfinite().flatten(1).all(1)
-    if not finite.all():
-        row = int(source.table.row[index[~finite][0]])
-        raise InputError(
-            f"{source.table.path}: the image of row {row} (from 0) has pixels that are not finite; "
-            f"leave it out with --select"
-        )
+    check_finite(images, index, source.table)
     pixel_size = torch.from_numpy(source.table.pixel_size_angstrom[index.numpy()]).float()
     ctf = None if source.table.ctf is None else source.table.ctf[index]
     return RawBatch(index, images, pixel_size, ctf)

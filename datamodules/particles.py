@@ -150,6 +150,8 @@ class ParticleDataModule(pl.LightningDataModule):
             self.particles, select=self.select, pixel_size_angstrom=self.pixel_size, **self.files
         )
         self.table = self.source.table
+        for note in self.table.notes:
+            log.warning("%s: %s", self.particles, note)
         self._crop()
         self.half = self.table.half_sets()
         sample = self._sample()

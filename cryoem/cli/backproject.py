@@ -76,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check everything, reconstruct, print and write."""
     source, pose = _open(args)
+    for note in source.table.notes:
+        print(f"note: {note}", file=sys.stderr)
     box_size = _box_size(args, source.geometry.box_size)
     truth = None if args.truth is None else _truth(args.truth, box_size)
     device = _device(args.device)

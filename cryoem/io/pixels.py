@@ -1,4 +1,4 @@
-"""What pixels of a particle must be: finite, and not all the same."""
+"""What pixels of a particle must be: finite, not huge, and not all the same."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -7,11 +7,13 @@ from torch import Tensor
 from cryoem.errors import InputError
 from cryoem.io.table import ParticleTable
 
+HUGE = 1e12  # root mean square; the power of a transform of 4096 x 4096 such pixels still is finite
+
 
 def check_finite(
     images: Float[Tensor, "batch side side"], index: Int64[Tensor, " batch"], table: ParticleTable
 ) -> None:
-    """Refuse NaN and infinite pixels, with the rows named.
+    """Refuse NaN, infinite and huge pixels, with the rows named.
 
     Raises
     ------
@@ -20,11 +22,14 @@ def check_finite(
     """
     if images.is_cuda:
         return  # checked when they were loaded
-    # one pass without a mask: a sum is finite only if all its terms are, or else they are huge
-    suspects = ~images.sum(dim=(-2, -1), dtype=torch.float32).isfinite()
+    # one pass without a mask: what is wrong in one pixel shows in the root mean square
+    side = images.shape[-1]
+    norm = torch.linalg.vector_norm(images, dim=(-2, -1), dtype=torch.float32)
+    suspects = ~(norm <= HUGE * side)
     if suspects.any():
-        bad = ~images[suspects].isfinite().flatten(1).all(dim=1)
-        _refuse(index[suspects][bad], table, "pixels that are not finite (NaN or infinity)")
+        finite = images[suspects].isfinite().flatten(1).all(dim=1)
+        _refuse(index[suspects][~finite], table, "pixels that are not finite (NaN or infinity)")
+        _refuse(index[suspects], table, f"pixels of {HUGE:g} and more, whose power overflows")
 
 
 def check_varied(
@@ -49,5 +54,5 @@ def _refuse(index: Int64[Tensor, " bad"], table: ParticleTable, what: str) -> No
     row = "row" if len(rows) == 1 else "rows"
     raise InputError(
         f"{table.path}: {row} {names} (from 0): the image has {what}; "
-        "leave such particles out with data.select"
+        "leave such particles out (data.select, or --select)"
     )

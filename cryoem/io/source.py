@@ -12,6 +12,7 @@ from torch import Tensor
 from cryoem.errors import InputError
 from cryoem.geometry import ImageGeometry
 from cryoem.io.mrc import read_mrc_header
+from cryoem.io.pixels import HUGE
 from cryoem.io.shards import AGAIN, checksums_of, read_checksums, read_index, shard_folder
 from cryoem.io.stack_reader import StackReader
 from cryoem.io.table import ParticleTable, read_table
@@ -154,7 +155,7 @@ def _common(pixel_sizes: np.ndarray) -> float:
 
 
 def find_bad_images(source: ParticleSource, max_images: int | None = None) -> list[tuple[int, str]]:
-    """Look for images that would spoil a run: not finite, or the same value everywhere.
+    """Look for images that would spoil a run: not finite, huge, or the same value everywhere.
 
     Parameters
     ----------
@@ -177,9 +178,14 @@ def find_bad_images(source: ParticleSource, max_images: int | None = None) -> li
         images = source.read(torch.from_numpy(block)).flatten(1)
         finite = images.isfinite().all(dim=1).tolist()
         flat = (images == images[:, :1]).all(dim=1).tolist()
-        for row, is_finite, is_flat in zip(source.table.row[block], finite, flat, strict=True):
+        huge = (images.abs().amax(dim=1) > HUGE).tolist()
+        for row, is_finite, is_huge, is_flat in zip(
+            source.table.row[block], finite, huge, flat, strict=True
+        ):
             if not is_finite:
                 bad.append((int(row), "has pixels that are not finite (NaN or infinity)"))
+            elif is_huge:
+                bad.append((int(row), f"has pixels of more than {HUGE:g}"))
             elif is_flat:
                 bad.append((int(row), "has the same value in every pixel"))
     return bad

@@ -290,5 +290,5 @@ def test_an_image_with_pixels_that_are_not_finite_is_named(shared_data: Path) ->
 
     spoiled = Spoiled(source.table, source.geometry, source.reader)
     preprocess = Preprocess(64, FourierLattice(64), Normalisation(0.0, 1.0, -1))
-    with pytest.raises(InputError, match=r"first100\.star: the image of row 7"):
+    with pytest.raises(InputError, match=r"first100\.star: row 7 "):
         backproject(spoiled, source.table.pose, preprocess)
