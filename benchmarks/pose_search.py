@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from cryoem.ctf import evaluate_ctf
 from cryoem.decoders.phantom import random_phantom
 from cryoem.grids import RotationGrid, ShiftGrid
 from cryoem.lattice import FourierLattice, shift_phases
+from cryoem.poses.memory import search_memory_bytes
 from cryoem.poses.scores import SearchImages
 from cryoem.poses.search import PoseSearch
 from cryoem.poses.search_space import SearchSpace
@@ -37,7 +39,6 @@ from cryoem.rotations import angle_between, random_rotations
 BOX, SNR, RADII, N_KEEP, N_LATENTS = 64, 0.1, (12, 17, 22, 27, 32), 8, 8
 N_SHIFTS, N_ROTATIONS, N_DIRECTIONS = 196, 4608, 192  # of level 0
 COMPONENT = 0.2  # of a latent: its amplitude beside that of the mean volume
-ORIGINALS = {"old": "abinit_homo_old, abinit_het_old", "ai": "abinit (DRGN-AI)"}
 ORIGINAL_FEATURES = {"old": 192, "ai": 384}  # of a point, without latents
 N_TIMED = 16  # a batch of the original
 
@@ -74,7 +75,7 @@ class Found:
             error = f"{float(angle):6.2f} {float(shift):6.2f}"
         share = 100 * self.gigaflop * self.speed / rate
         return (
-            f"{self.name:42s} {n:6d} {self.speed:9.3f} {n / self.wall:9.3f}"
+            f"{self.name:34s} {n:6d} {self.speed:9.3f} {n / self.wall:9.3f}"
             f" {ours.speed / self.speed:6.1f} {self.gigaflop:9.2f} {share:6.0f} {error}"
         )
 
@@ -85,7 +86,7 @@ class Found:
 
 
 HEADER = (
-    f"{'search':42s} {'images':>6s} {'im./CPU-s':>9s} {'im./s':>9s} {'ours x':>6s}"
+    f"{'search':34s} {'images':>6s} {'im./CPU-s':>9s} {'im./s':>9s} {'ours x':>6s}"
     f" {'GFLOP/im.':>9s} {'% GEMM':>6s} {'deg':>6s} {'pixels':>6s}"
 )
 
@@ -150,7 +151,7 @@ def gemm_rate(device: torch.device, depth: int) -> float:
 def our_search(name: str, data: Data, lattice: FourierLattice, dtype: torch.dtype) -> Found:
     """Search from the top; slices of level 0, which all images share, were made before."""
     device = lattice.freqs.device
-    memory = 1 << 27 if device.type == "cpu" else 1 << 32
+    memory = search_memory_bytes(device)
     space = SearchSpace(data.cache, lattice, RotationGrid(2), ShiftGrid(10.0, 14), RADII, memory)
     search = PoseSearch(space, n_keep=N_KEEP, coarse_dtype=dtype)
     search(data.images[:4])
@@ -160,12 +161,12 @@ def our_search(name: str, data: Data, lattice: FourierLattice, dtype: torch.dtyp
 
 
 def our_work(space: SearchSpace) -> float:
-    """GFLOP for an image: products and sums of level 0, and of the levels below it."""
+    """GFLOP for an image: sums of components, products of level 0, and the levels below it."""
     components = space.cache.n_components
     base = 4 * N_ROTATIONS * N_SHIFTS * space.count(0)
     if components > 1:
-        base += 4 * components * N_ROTATIONS * space.count(0)
-    per_point = 16 * 2 * components + 6 + 4 * 16 + 4  # 8 corners; times image; 16 shifts; power
+        base += 4 * components * (N_ROTATIONS * space.count(0) + space.cache.grid[..., 0].numel())
+    per_point = 16 * 2 + 6 + 4 * 16 + 4  # 8 corners; times image; 16 shifts; power
     points = sum(8 * N_KEEP * space.count(level) for level in range(1, space.last + 1))
     return 1e-9 * (base + per_point * points)
 
@@ -218,14 +219,15 @@ def originals(python: str, data: Data, lattice: FourierLattice, threads: int) ->
     weights = data.images.coefficients
     n_latents = 0 if weights is None else weights.shape[1] - 1
     device, found = lattice.freqs.device, []
-    for key, name in ORIGINALS.items():
-        for kind in ("network", "volume"):
-            pose = [torch.from_numpy(results[f"{key}_{kind}_{x}"]) for x in ("rotation", "shift")]
-            rotation, shift = (x.to(device) for x in pose)
-            spent = results[f"{key}_{kind}_seconds"]
-            work = original_work(lattice, key, n_latents, kind == "network")
-            true = kind == "volume"
-            found.append(Found(f"{name}, {kind}", rotation, shift, *map(float, spent), work, true))
+    names = {"old": "abinit_het_old" if n_latents else "abinit_homo_old", "ai": "abinit"}
+    labels = {"network": "its network", "volume": "the true volume"}
+    for (key, name), (kind, label) in product(names.items(), labels.items()):
+        pose = [results[f"{key}_{kind}_{x}"] for x in ("rotation", "shift")]
+        rotation, shift = (torch.from_numpy(x).to(device) for x in pose)
+        processor, wall = map(float, results[f"{key}_{kind}_seconds"])
+        work = original_work(lattice, key, n_latents, kind == "network")
+        true = kind == "volume"
+        found.append(Found(f"{name}, {label}", rotation, shift, processor, wall, work, true))
     return found
 
 
