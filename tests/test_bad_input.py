@@ -110,29 +110,10 @@ def test_a_missing_stack(particles: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "particles.mrcs" in refused(capsys, f"data.particles={particles}")
 
 
-def test_a_truncated_stack(particles: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stack = particles.with_suffix(".mrcs")
-    stack.write_bytes(stack.read_bytes()[: -SIDE * SIDE])
-    assert "particles.mrcs" in refused(capsys, f"data.particles={particles}")
-
-
-def test_pixels_that_are_not_numbers(particles: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with mrcfile.mmap(particles.with_suffix(".mrcs"), mode="r+") as stack:
-        stack.data[7, 3, 3] = np.nan
-    message = refused(capsys, f"data.particles={particles}")
-    assert "NaN" in message
-    assert "7" in message
-
-
 def test_images_that_are_not_square(particles: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with mrcfile.new(particles.with_suffix(".mrcs"), overwrite=True) as stack:
         stack.set_data(np.zeros((N, SIDE, SIDE + 2), np.float32))
     assert f"{SIDE + 2}" in refused(capsys, f"data.particles={particles}")
-
-
-def test_a_missing_pose_column(particles: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    drop_column(particles, "_rlnAngleTilt")
-    assert "AngleTilt" in refused(capsys, f"data.particles={particles}")
 
 
 def test_a_missing_image_column(particles: Path, capsys: pytest.CaptureFixture[str]) -> None:
