@@ -290,10 +290,12 @@ class ParticleDataModule(pl.LightningDataModule):
         if isinstance(self._images, ImagesInMemory):
             self._images.serve(device, resident=self.placement == "gpu")
             return self._images
+        n, window = len(self.table), self._window_size()
         workers = self.num_workers
         if workers is None:
-            workers = STREAM_WORKERS if len(self.table) > self._window_size() else 0
-        return ImagesOnDisk(self.source, workers, pin_memory=device.type == "cuda")
+            workers = STREAM_WORKERS if n > window else 0
+        pinned = device.type == "cuda"
+        return ImagesOnDisk(self.source, min(n, window), workers, pinned)
 
     def _check_settings(self) -> None:
         if self.sign not in ("auto", *SIGNS):

@@ -1,10 +1,11 @@
 """Images from disk through a shuffle window: large sequential reads, batches from memory.
 
-Worker processes read the images of a window in the order of the disk and send them in pieces of a
-few megabytes. Here they are put where the batches want them. While one window is handed out the
-next one fills up, so that two of them are held, however large the files are.
+Worker processes read the images of a window in the order of the disk, a few megabytes at a time,
+and the kernel puts each where its batch wants it, in memory that is shared. While one window is
+handed out the next one fills up, so that two of them are held, however large the files are.
 """
 
+import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
@@ -42,71 +43,54 @@ def window_size(source: ParticleSource, batch_size: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """How a window is read: rows of its batches, and places in it, piece by piece."""
+class _Window:
+    """How window ``number`` is read: rows of its batches, and pieces of places in it."""
 
+    number: int
     batches: list[Rows]
     rows: Rows
     pieces: tuple[Rows, ...]
 
 
 class _Pieces(Dataset[Any]):
-    """What a worker does.
+    """What a worker does: put a piece of a window into the memory that is shared.
 
     Bad input is returned, not raised: an exception that crosses from a worker takes its traceback
     into the message.
     """
 
-    def __init__(self, source: ParticleSource) -> None:
-        self.source = source
+    def __init__(self, source: ParticleSource, memory: tuple[Images, Images]) -> None:
+        self.source, self.memory = source, memory
 
-    def __getitem__(self, rows: Any) -> Images | InputError:
-        index = torch.from_numpy(rows)
-        side = self.source.geometry.box_size
-        images = torch.empty(len(index), side, side, dtype=self.source.dtype)
+    def __getitem__(self, request: Any) -> bool | InputError:
+        if request is None:
+            return False
+        number, place, rows = request
         try:
-            self.source.read_into(images, index)
-            check_finite(images, index, self.source.table)
+            self.source.read_into(
+                self.memory[number % 2], torch.from_numpy(place), torch.from_numpy(rows)
+            )
         except InputError as error:
             return error
-        return images
+        return True
 
 
 class _Requests:
-    """Rows of one piece after the other; a loader takes them as it can."""
+    """Pieces to be read, in turn, as a loader asks for them ahead of time.
+
+    A window is not to be read while its memory holds the last but one: until then, None.
+    """
 
     def __init__(self) -> None:
-        self.plans: Iterable[_Plan] = ()
+        self.windows: Iterable[_Window] = ()
+        self.newest = 0
 
     def __iter__(self) -> Iterator[Any]:
-        for plan in self.plans:
-            for piece in plan.pieces:
-                yield plan.rows[piece].numpy()  # an array: a tensor would take a shared file
-
-
-class _Window:
-    """Images of one window, in the order of its batches."""
-
-    def __init__(self, plan: _Plan, memory: Images) -> None:
-        self.plan = plan
-        self.images = memory[: len(plan.rows)]
-        self._filled = 0
-
-    def fill(self, pieces: Iterator[Images | InputError], share: float = 1.0) -> None:
-        """Take pieces until this share of them is here."""
-        while self._filled < share * len(self.plan.pieces):
-            piece = next(pieces)
-            if isinstance(piece, InputError):
-                raise piece
-            self.images.numpy()[self.plan.pieces[self._filled].numpy()] = piece.numpy()
-            self._filled += 1
-
-    def batches(self, pinned: bool) -> Iterator[tuple[Rows, Images]]:
-        """Rows and images of every batch; copies, since the memory is used again."""
-        lengths = [len(rows) for rows in self.plan.batches]
-        for rows, part in zip(self.plan.batches, self.images.split(lengths), strict=True):
-            images = torch.empty(part.shape, dtype=part.dtype, pin_memory=pinned)
-            yield rows, images.copy_(part)
+        for window in self.windows:
+            while window.number > self.newest:
+                yield None
+            for place in window.pieces:  # arrays: each tensor would be sent as a shared file
+                yield window.number, place.numpy(), window.rows[place].numpy()
 
 
 class ImagesOnDisk:
@@ -116,23 +100,28 @@ class ImagesOnDisk:
     ----------
     source
         The files.
+    largest_window
+        Images of a window at most.
     num_workers
         Processes that read; 0 reads here.
     pin_memory
         Hand out batches in page-locked memory.
     """
 
-    def __init__(self, source: ParticleSource, num_workers: int, pin_memory: bool) -> None:
+    def __init__(
+        self, source: ParticleSource, largest_window: int, num_workers: int, pin_memory: bool
+    ) -> None:
         self._source = source
         self._pinned = pin_memory
         self._requests = _Requests()
-        self._memory = [torch.empty(0), torch.empty(0)]
+        self._memory = (_shared(source, largest_window), _shared(source, largest_window))
         self._reader: DataLoader[Any] = DataLoader(
-            _Pieces(source),
+            _Pieces(source, self._memory),
             batch_size=None,
             sampler=self._requests,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
+            multiprocessing_context="fork" if num_workers > 0 else None,  # inherits the memory
             # its own, or every epoch would draw a number from the one that resuming restores
             generator=torch.Generator(),
         )
@@ -145,28 +134,54 @@ class ImagesOnDisk:
         InputError
             If an image cannot be read or holds values that are not finite.
         """
-        plans, self._requests.plans = tee(map(self._plan, windows))
+        coming, self._requests.windows = tee(
+            self._plan(number, batches) for number, batches in enumerate(windows)
+        )
+        self._requests.newest = 1
         pieces = iter(self._reader)
-        coming = (_Window(plan, self._room(k, plan)) for k, plan in enumerate(plans))
-        window = next(coming, None)
+        window, n_here = next(coming, None), 0
         while window is not None:
-            window.fill(pieces)
-            following = next(coming, None)
-            for k, batch in enumerate(window.batches(self._pinned), start=1):
+            _receive(pieces, len(window.pieces) - n_here)
+            following, n_here = next(coming, None), 0
+            for k, batch in enumerate(self._batches(window), start=1):
                 yield batch
                 if following is not None:
-                    following.fill(pieces, k / len(window.plan.batches))
+                    wanted = len(following.pieces) * k // len(window.batches)
+                    _receive(pieces, wanted - n_here)
+                    n_here = wanted
+            self._requests.newest = window.number + 2
             window = following
 
-    def _plan(self, batches: list[Rows]) -> _Plan:
+    def _plan(self, number: int, batches: list[Rows]) -> _Window:
         rows = torch.cat(batches)
-        places = self._source.disk_order(rows)
-        return _Plan(batches, rows, places.split(block_size(self._source)))
+        pieces = self._source.disk_order(rows).split(block_size(self._source))
+        return _Window(number, batches, rows, pieces)
 
-    def _room(self, number: int, plan: _Plan) -> Images:
-        """Memory for a window: that of the last but one again."""
-        slot = number % 2
-        if len(self._memory[slot]) < len(plan.rows):
-            side = self._source.geometry.box_size
-            self._memory[slot] = torch.empty(len(plan.rows), side, side, dtype=self._source.dtype)
-        return self._memory[slot]
+    def _batches(self, window: _Window) -> Iterator[tuple[Rows, Images]]:
+        """Rows and images of every batch; copies, since the memory is used again."""
+        images = self._memory[window.number % 2][: len(window.rows)]
+        lengths = [len(rows) for rows in window.batches]
+        for rows, part in zip(window.batches, images.split(lengths), strict=True):
+            batch = torch.empty(part.shape, dtype=part.dtype, pin_memory=self._pinned)
+            batch.copy_(part)
+            check_finite(batch, rows, self._source.table)
+            yield rows, batch
+
+
+def _receive(pieces: Iterator[bool | InputError], count: int) -> None:
+    """Wait until so many more pieces are in their places."""
+    while count > 0:
+        done = next(pieces)
+        if isinstance(done, InputError):
+            raise done
+        count -= done
+
+
+def _shared(source: ParticleSource, n_images: int) -> Images:
+    """Memory for so many images that forked processes write to; it costs nothing until then.
+
+    Not by ``share_memory_``, whose file system is 64 MB small in many containers.
+    """
+    side = source.geometry.box_size
+    memory = mmap.mmap(-1, n_images * image_bytes(source))
+    return torch.frombuffer(memory, dtype=source.dtype).view(n_images, side, side)

@@ -205,7 +205,7 @@ def _crops(job: _Job, rows: Int64[Tensor, "_"], sums: list[np.ndarray]) -> Itera
         images = fourier_crop(images, job.box_size)
         stored = images.to(getattr(torch, job.dtype))
         _check_rounding(images, stored, index, source.table)
-        sums.append(checksums_of(stored.numpy()))
+        sums.append(checksums_of(stored.numpy(), np.arange(len(stored))))
         yield stored.numpy()
 
 
@@ -231,8 +231,9 @@ def _sums_of(path: Path) -> Iterator[np.ndarray]:
     chunk = max(1, CHUNK_BYTES // header.image_bytes)
     for frames in np.array_split(np.arange(header.n_images), -(-header.n_images // chunk)):
         images = np.empty((len(frames), header.height, header.width), header.dtype)
-        reader.read_into(images, np.zeros_like(frames), frames)
-        yield checksums_of(images)
+        places = np.arange(len(frames))
+        reader.read_into(images, places, np.zeros_like(frames), frames)
+        yield checksums_of(images, places)
 
 
 def _write_rows(job: _Job) -> None:

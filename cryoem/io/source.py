@@ -44,9 +44,12 @@ class ParticleSource(Protocol):
         ...
 
     def read_into(
-        self, images: Float[Tensor, "batch side side"], index: Int64[Tensor, " batch"]
+        self,
+        images: Float[Tensor, "n side side"],
+        place: Int64[Tensor, " batch"],
+        index: Int64[Tensor, " batch"],
     ) -> None:
-        """Fill ``images`` with those at these rows; fastest in ``dtype`` and disk order."""
+        """Read each of these rows to its place in ``images``; fastest if that has ``dtype``."""
         ...
 
     def disk_order(self, index: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
@@ -75,20 +78,25 @@ class StackSource:
         """Return the images at these rows of the table, float32 on the CPU, in this order."""
         side = self.table.box_size
         images = torch.empty(len(index), side, side)
-        self.read_into(images, index)
+        self.read_into(images, torch.arange(len(index)), index)
         return images
 
     def read_into(
-        self, images: Float[Tensor, "batch side side"], index: Int64[Tensor, " batch"]
+        self,
+        images: Float[Tensor, "n side side"],
+        place: Int64[Tensor, " batch"],
+        index: Int64[Tensor, " batch"],
     ) -> None:
-        """Fill ``images`` with those at these rows; fastest in ``dtype`` and disk order."""
-        rows = index.numpy()
-        checked = self.checksums is not None
-        stored = torch.empty_like(images, dtype=self.dtype) if checked else images
-        self.reader.read_into(stored.numpy(), self.table.stack[rows], self.table.frame[rows])
+        """Read each of these rows to its place in ``images``; fastest if that has ``dtype``."""
+        rows, stored = index.numpy(), images
+        if self.checksums is not None and images.dtype != self.dtype:
+            stored = torch.empty(images.shape, dtype=self.dtype)
+        stack, frame = self.table.stack[rows], self.table.frame[rows]
+        self.reader.read_into(stored.numpy(), place.numpy(), stack, frame)
         if self.checksums is not None:
-            self._compare(checksums_of(stored.numpy()), rows)
-            images.copy_(stored)
+            self._compare(checksums_of(stored.numpy(), place.numpy()), rows)
+        if stored is not images:
+            images[place] = stored[place].to(images.dtype)
 
     def _compare(self, found: np.ndarray, rows: np.ndarray) -> None:
         assert self.checksums is not None

@@ -16,6 +16,7 @@ from cryoem.io.mrc import MrcHeader
 
 _MAX_OPEN = 256
 _RUN_BYTES = 1 << 20
+_MOST_TARGETS = 1024  # of one call: IOV_MAX
 _GAP_BYTES = 1 << 20  # what lies between two images this close is faster read than skipped
 
 
@@ -42,11 +43,16 @@ class StackReader:
         """
         first = self._headers[0]
         images = np.empty((len(stack), first.height, first.width), dtype=np.float32)
-        self.read_into(images, stack, frame)
+        self.read_into(images, np.arange(len(stack)), stack, frame)
         return images
 
-    def read_into(self, images: np.ndarray, stack: np.ndarray, frame: np.ndarray) -> None:
-        """Fill ``images``, shape (n, height, width), as :meth:`read` does."""
+    def read_into(
+        self, images: np.ndarray, place: np.ndarray, stack: np.ndarray, frame: np.ndarray
+    ) -> None:
+        """Read as :meth:`read` does, but each image to its place in ``images``.
+
+        Where that is of the type of the file, the kernel puts them there without a detour.
+        """
         if not len(stack):
             return
         order = np.lexsort((frame, stack))
@@ -55,30 +61,33 @@ class StackReader:
         image_bytes = self._headers[0].image_bytes
         for start, stop in _runs((step > 0) & (step <= max(1, _GAP_BYTES // image_bytes))):
             self._announce(int(stack[start]), int(frame[start]), int(frame[stop - 1]) + 1)
-        for start, stop in _runs(step == 1, max(1, _RUN_BYTES // image_bytes)):
-            self._read_run(images, order[start:stop], int(stack[start]), int(frame[start]))
+        longest = min(max(1, _RUN_BYTES // image_bytes), _MOST_TARGETS)
+        for start, stop in _runs(step == 1, longest):
+            self._read_run(images, place[order[start:stop]], int(stack[start]), int(frame[start]))
 
     def _announce(self, stack: int, start: int, stop: int) -> None:
         if hasattr(os, "posix_fadvise"):  # not on macOS
-            first, length = _span(self._headers[stack], start, stop - start)
+            header = self._headers[stack]
+            length = (stop - start) * header.image_bytes
+            first = _start(header, start)
             os.posix_fadvise(self._file(stack), first, length, os.POSIX_FADV_WILLNEED)
 
-    def _read_run(self, images: np.ndarray, rows: np.ndarray, stack: int, frame: int) -> None:
+    def _read_run(self, images: np.ndarray, place: np.ndarray, stack: int, frame: int) -> None:
+        """Read images that lie one behind the other."""
         header = self._headers[stack]
-        in_place = header.dtype == images.dtype and bool((np.diff(rows) == 1).all())
-        shape = (len(rows), header.height, header.width)
-        target = images[rows[0] : rows[-1] + 1] if in_place else np.empty(shape, header.dtype)
-        start, length = _span(header, frame, len(rows))
+        direct = header.dtype == images.dtype
+        raw = np.empty((0 if direct else len(place), header.height, header.width), header.dtype)
+        targets = [images[k] for k in place] if direct else [raw]
         try:
-            n_read = _pread(self._file(stack), target, start)
+            whole = _pread(self._file(stack), targets, _start(header, frame))
         except OSError as error:
             raise InputError(f"{header.path}: cannot be read ({error.strerror})") from error
-        if n_read < length:
+        if not whole:
             raise InputError(
                 f"{header.path}: has become shorter, image {frame + 1} ends after the file does"
             )
-        if not in_place:
-            images[rows] = target
+        if not direct:
+            images[place] = raw
 
     def _file(self, stack: int) -> int:
         """File descriptor of a stack; the one used longest ago is closed when there are many."""
@@ -107,17 +116,23 @@ class StackReader:
         return {**self.__dict__, "_open": OrderedDict()}
 
 
-def _span(header: MrcHeader, frame: int, count: int) -> tuple[int, int]:
-    return header.data_offset + frame * header.image_bytes, count * header.image_bytes
+def _start(header: MrcHeader, frame: int) -> int:
+    return header.data_offset + frame * header.image_bytes
 
 
-def _pread(descriptor: int, target: np.ndarray, start: int) -> int:
-    """Fill ``target`` from this place of the file; returns how many bytes there were."""
-    left = target.data.cast("B")
-    done = 0
-    while left and (count := os.preadv(descriptor, [left], start + done)):
-        done, left = done + count, left[count:]
-    return done
+def _pread(descriptor: int, targets: list[np.ndarray], start: int) -> bool:
+    """Fill the targets, in turn, from this place of the file; False if it ends before."""
+    left = [target.data.cast("B") for target in targets]
+    while left:
+        count = os.preadv(descriptor, left, start)
+        if count == 0:
+            return False
+        start += count
+        while left and count >= len(left[0]):
+            count -= len(left.pop(0))
+        if count:
+            left[0] = left[0][count:]
+    return True
 
 
 def _runs(joined: np.ndarray, longest: int | None = None) -> Iterator[tuple[int, int]]:

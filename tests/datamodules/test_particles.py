@@ -53,15 +53,30 @@ def test_every_placement_gives_the_same_batches_in_the_same_order(
         torch.testing.assert_close(one.fourier, other.fourier)
 
 
+@pytest.mark.parametrize("block", [1, 4, 64])  # 64: a window is one piece
 @pytest.mark.usefixtures("small_windows")
 def test_streamed_images_are_those_of_their_rows_in_every_epoch(
-    particles: PhantomParticles,
+    particles: PhantomParticles, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    loader = _data(particles, num_workers=1).train_dataloader()
-    for epoch in range(2):
+    monkeypatch.setattr("datamodules.stream.BLOCK_BYTES", block * 16 * 16 * 4)
+    loader = _data(particles, num_workers=2, batch_size=4).train_dataloader()
+    for epoch in range(3):
         loader.sampler.set_epoch(epoch)
         kept = list(loader)  # a batch stays what it was when later ones are read
+        assert len(kept) == 18
         for batch in kept:
+            assert torch.equal(batch.images, particles.images[batch.index])
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_pass_that_was_left_in_the_middle_does_not_disturb_the_next(
+    particles: PhantomParticles,
+) -> None:
+    loader = _data(particles, num_workers=2, batch_size=4).train_dataloader()
+    for stop in (1, 9, 17):
+        for _ in zip(range(stop), loader, strict=False):
+            pass
+        for batch in loader:
             assert torch.equal(batch.images, particles.images[batch.index])
 
 
@@ -86,7 +101,7 @@ def test_rows_that_lie_scattered_on_disk_are_read_in_the_order_of_the_disk(
     monkeypatch.setattr(
         type(data.source),
         "read_into",
-        lambda self, images, index: (frames.append(69 - index), read_into(images, index))[1],
+        lambda self, *a: (frames.append(69 - a[2]), read_into(*a))[1],
     )
     for batch in data.train_dataloader():
         assert torch.equal(batch.images, particles.images[69 - batch.index])
