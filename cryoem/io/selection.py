@@ -11,6 +11,7 @@ from cryoem.io.pickles import load_pickle
 from cryoem.io.rows import ParticleRows
 
 ReadRows = Callable[[Path], ParticleRows]
+_ARRAY_HEADER = 1 << 16
 
 
 def select_rows(select: str | Path, rows: ParticleRows, read_rows: ReadRows) -> np.ndarray:
@@ -55,7 +56,7 @@ def _chosen(select: str, rows: ParticleRows, read_rows: ReadRows) -> np.ndarray:
     if suffix in (".star", ".cs"):
         return _same_particles(path, rows, read_rows)
     if suffix in (".npy", ".npz"):
-        return _as_rows(path, _load_numpy(path), len(rows))
+        return _as_rows(path, _load_numpy(path, len(rows)), len(rows))
     if suffix == ".pkl":
         return _as_rows(path, load_pickle(path), len(rows))
     raise InputError(
@@ -85,7 +86,7 @@ def _same_particles(path: Path, rows: ParticleRows, read_rows: ReadRows) -> np.n
     return place
 
 
-def _load_numpy(path: Path) -> object:
+def _load_numpy(path: Path, n_rows: int) -> object:
     try:
         content = np.load(path, allow_pickle=False)
         if isinstance(content, np.ndarray):
@@ -95,6 +96,12 @@ def _load_numpy(path: Path) -> object:
             name = "index" if "index" in names else names[0] if len(names) == 1 else None
             if name is None:
                 raise InputError(f"{path}: has arrays {', '.join(names)}; name the rows 'index'")
+            size = content.zip.getinfo(f"{name}.npy").file_size
+            if size > 8 * n_rows + _ARRAY_HEADER:  # packed it may be small
+                raise InputError(
+                    f"{path}: array '{name}' has {size} bytes, more than numbers for {n_rows} rows "
+                    "take; is it a selection?"
+                )
             return content[name]
     except InputError:
         raise

@@ -1,6 +1,5 @@
 """Volumes and stacks as MRC files, through mrcfile."""
 
-import gzip
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,12 +33,14 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, float]:
         # Permissive: many real maps lack the machine stamp. What matters is checked here.
         with warnings.catch_warnings(action="ignore"), mrcfile.open(path, permissive=True) as mrc:
             data, header = mrc.data, mrc.header
-            if data is None or data.ndim != 3 or np.iscomplexobj(data):
+            if data is None or data.ndim != 3 or not data.size or np.iscomplexobj(data):
                 raise InputError(f"{path}: not a readable map of real numbers, or truncated")
             axes = (int(header.mapc), int(header.mapr), int(header.maps))
             volume = np.array(data, dtype=np.float32)
             voxel = [float(mrc.voxel_size[axis]) for axis in "xyz"]
-    except (ValueError, OSError, gzip.BadGzipFile, EOFError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # mrcfile and zlib raise nearly anything on a damaged file
         raise InputError(f"{path}: not a readable map ({error})") from error
     if axes not in ((1, 2, 3), (0, 0, 0)):
         raise InputError(f"{path}: axes are in the order {axes}, not (1, 2, 3); reorder the map")

@@ -1,5 +1,6 @@
 """Readers under arbitrary input: data or an ``InputError``, memory in proportion to the file."""
 
+import gzip
 import pickle
 import struct
 import tracemalloc
@@ -21,6 +22,7 @@ from cryoem.io.pickles import load_pickle
 from cryoem.io.source import open_particles
 from cryoem.io.star import read_star
 from cryoem.io.table import read_table
+from cryoem.io.volume import read_volume
 
 MEGABYTES = 1 << 20
 
@@ -294,3 +296,31 @@ def test_any_bytes_as_a_selection_give_rows_or_a_refusal(folder, content, suffix
     path.write_bytes((b"\x93NUMPY\x01\x00" if suffix == "npy" else b"") + content)
     with memory_below(8 * MEGABYTES), data_or_refusal():
         read_table(folder / "a.mrcs", select=path)
+
+
+def test_a_selection_that_is_small_only_as_long_as_it_is_packed_is_refused(folder):
+    np.savez_compressed(folder / "bomb.npz", index=np.zeros(20 * MEGABYTES, "u1"))
+    with memory_below(4 * MEGABYTES), pytest.raises(InputError, match="array 'index' has 20971"):
+        read_table(folder / "a.mrcs", select=folder / "bomb.npz")
+
+
+@settings(max_examples=150)
+@given(sizes=st.tuples(*3 * [_SIZES]), packed=st.booleans())
+def test_a_map_that_claims_terabytes_costs_no_memory(folder, sizes, packed):
+    content = bytearray(mrc_bytes(np.zeros((8, 8, 8), "f4")))
+    content[:12] = struct.pack("<3i", *sizes)
+    path = folder / ("map.mrc.gz" if packed else "map.mrc")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with memory_below(8 * MEGABYTES), data_or_refusal():
+        volume, _ = read_volume(path)
+        assert 0 < volume.size <= 512
+
+
+@settings(max_examples=100)
+@given(place=st.integers(0, 120), value=st.integers(0, 255), length=st.none() | st.integers(0, 120))
+def test_a_damaged_packed_map_is_a_map_or_a_refusal(folder, place, value, length):
+    content = bytearray(gzip.compress(mrc_bytes(np.arange(512, dtype="f4").reshape(8, 8, 8))))
+    content[place % len(content)] = value
+    (folder / "damaged.mrc.gz").write_bytes(content[:length])
+    with memory_below(8 * MEGABYTES), data_or_refusal():
+        read_volume(folder / "damaged.mrc.gz")
