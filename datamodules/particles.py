@@ -20,8 +20,8 @@ from cryoem.io.source import ParticleSource, open_particles
 from cryoem.io.table import ParticleTable
 from cryoem.lattice import FourierLattice
 from cryoem.memory import free_memory_bytes
+from cryoem.preflight import decide_sign
 from cryoem.preprocess import Normalisation, Preprocess, estimate_noise
-from cryoem.sign import decide_sign
 from cryoem.spectrum import signal_amplitude
 from datamodules.dataset import ImageStore, ParticleDataset
 from datamodules.loader import BatchReader, ResumableLoader
@@ -47,7 +47,7 @@ class ParticleDataModule(pl.LightningDataModule):
     box_size
         Fourier-crop to this even size while loading; the file's own size when None.
     sign
-        ``auto`` (decided by experiment, needs poses), ``dark`` or ``light``.
+        ``auto`` (decided by experiment), ``dark`` or ``light``.
     select
         Rows to use: a file of indices or ``first:1000``.
     placement
@@ -231,18 +231,13 @@ class ParticleDataModule(pl.LightningDataModule):
         )
 
     def _sign_by_experiment(self) -> int:
-        if self.table.pose is None:
-            raise InputError(
-                f"data.sign=auto needs poses, and {self.particles} holds none; "
-                "say data.sign=light (RELION) or data.sign=dark (cryoSPARC)"
-            )
-        evidence = decide_sign(self.source, self.table.pose, use_ctf=self.table.ctf is not None)
+        evidence = decide_sign(self.source, self.table.pose)
         log.info(
             "data.sign=auto: %s particles (skewness %+.2f, in the halves %+.2f and %+.2f)%s",
             "light" if evidence.sign > 0 else "dark",
-            evidence.skewness,
-            *evidence.half_skewness,
-            "" if evidence.certain else "; not certain, so look at the volume or set data.sign",
+            evidence.best.skewness,
+            *evidence.best.half_skewness,
+            "" if evidence.sign_is_certain else "; not certain, so look at the volume or set it",
         )
         return evidence.sign
 

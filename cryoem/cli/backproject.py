@@ -30,6 +30,7 @@ from cryoem.cli.curves import (
     print_summaries,
     read_cube,
 )
+from cryoem.cli.device import choose_device
 from cryoem.errors import InputError
 from cryoem.fourier import fourier_crop
 from cryoem.io.atomic import atomic_path
@@ -39,8 +40,8 @@ from cryoem.lattice import FourierLattice
 from cryoem.metrics.corrected import corrected_fsc
 from cryoem.metrics.fsc import FSCCurve, fsc
 from cryoem.metrics.mask import TIGHT, outline_mask
+from cryoem.preflight import decide_sign
 from cryoem.preprocess import Normalisation, Preprocess, estimate_noise
-from cryoem.sign import decide_sign
 
 _SIGNS = {"dark": -1, "light": 1}
 
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"note: {note}", file=sys.stderr)
     box_size = _box_size(args, source.geometry.box_size)
     truth = None if args.truth is None else _truth(args.truth, box_size)
-    device = _device(args.device)
+    device = choose_device(args.device)
     preprocess = _preprocess(args, source, pose, box_size, device)
     maps = _with_progress(source, pose, preprocess, use_ctf=not args.no_ctf)
     curves = _half_curves(maps)
@@ -129,16 +130,6 @@ def _truth(path: str, box_size: int) -> Tensor:
     return truth
 
 
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device {name}: cannot be used ({reason})") from error
-
-
 def _preprocess(
     args: argparse.Namespace,
     source: ParticleSource,
@@ -149,10 +140,10 @@ def _preprocess(
     if args.sign == "auto":
         evidence = decide_sign(source, pose, use_ctf=not args.no_ctf, device=device)
         sign = evidence.sign
-        doubt = "" if evidence.certain else "; the halves disagree, check it and say --sign"
+        doubt = "" if evidence.sign_is_certain else "; the halves disagree, check it and say --sign"
         print(
             f"sign: {'light' if sign > 0 else 'dark'} "
-            f"(skewness {evidence.skewness:+.2f} from {evidence.n_images} images{doubt})"
+            f"(skewness {evidence.best.skewness:+.2f} from {len(evidence.sample)} images{doubt})"
         )
     else:
         sign = _SIGNS[args.sign]

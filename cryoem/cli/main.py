@@ -14,6 +14,7 @@ from cryoem.errors import InputError
 # a module of this package with `add_arguments(parser)` and `run(args)`; its docstring is its help.
 VERBS = {
     "inspect": "what is in a particle file, volume or run folder; every problem found",
+    "preflight": "the checks before a run: sign, CTF, pose convention, pixel size, images",
     "simulate": "data sets with ground truth from a map or a built-in motion",
     "preprocess": "write a crop as large contiguous shards for the fastest streaming",
     "backproject": "voxel reconstruction with half maps and FSC",

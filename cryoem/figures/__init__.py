@@ -7,6 +7,9 @@ from cryoem.figures.loss_curve import loss_curve as loss_curve
 from cryoem.figures.particle_gallery import particle_gallery as particle_gallery
 from cryoem.figures.pose_distribution import pose_distribution as pose_distribution
 from cryoem.figures.pose_margins import pose_margins as pose_margins
+from cryoem.figures.readings import half_map_curves as half_map_curves
+from cryoem.figures.readings import readings_bars as readings_bars
+from cryoem.figures.readings import sign_panels as sign_panels
 from cryoem.figures.save import DPI as DPI
 from cryoem.figures.save import save_figure as save_figure
 from cryoem.figures.volume_montage import volume_montage as volume_montage

@@ -1,6 +1,5 @@
 """A run folder becomes one page: figures inlined, nothing fetched from anywhere."""
 
-import base64
 import datetime
 import platform
 from importlib import metadata
@@ -9,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cryoem.figures import DPI
-from cryoem.io.atomic import atomic_path
 from cryoem.report.captions import caption, in_reading_order
 from cryoem.report.headline import headline, other_numbers
+from cryoem.report.page import inline_png, write_page
 from cryoem.report.run_folder import RunFolder, read_run_folder
 
 _PACKAGES = ("cryoem", "torch", "pytorch-lightning", "hydra-core", "numpy", "matplotlib")
@@ -29,17 +26,8 @@ def build_report(run_dir: str | Path) -> Path:
         If the folder is not that of a run.
     """
     run = read_run_folder(run_dir)
-    environment = Environment(
-        loader=PackageLoader("cryoem.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("template.html").render(**contents(run))
     path = run.path / "report.html"
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_page("template.html", contents(run), path)
     return path
 
 
@@ -56,7 +44,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
             key: text.replace(",", ", ") for key, text in run.data.get("origin", {}).items()
         },
         "warnings": warnings(run),
-        "figures": [_figure(path) for path in in_reading_order(run.figures)],
+        "figures": [inline_figure(path) for path in in_reading_order(run.figures)],
         "volumes": volume_rows(run),
         "latent_names": _latent_names(run),
         "volume_folder": str((run.path / "volumes").resolve()),
@@ -137,12 +125,10 @@ def _latent_names(run: RunFolder) -> list[str]:
     return [str(name) for name in table.columns if name != "volume" and str(name).startswith("z")]
 
 
-def _figure(path: Path) -> dict[str, str]:
+def inline_figure(path: Path) -> dict[str, str]:
+    """Return what the page needs of a figure: its pixels too."""
     title, text = caption(path.stem)
-    content = path.read_bytes()
-    width = int.from_bytes(content[16:20], "big") * 96 // DPI  # of the PNG's first chunk
-    data = base64.b64encode(content).decode()
-    return {"name": path.stem, "title": title, "caption": text, "data": data, "width": str(width)}
+    return {"name": path.stem, "title": title, "caption": text, **inline_png(path.read_bytes())}
 
 
 def versions() -> list[tuple[str, str]]:

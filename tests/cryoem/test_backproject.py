@@ -19,7 +19,7 @@ from cryoem.metrics.fsc import fsc
 from cryoem.metrics.mask import ball_mask, soft_mask
 from cryoem.preprocess import Normalisation, Preprocess, estimate_noise
 from cryoem.rotations import random_rotations
-from cryoem.sign import decide_sign
+from cryoem.preflight import decide_sign
 from cryoem.volume import evaluate_volumes
 
 SIDE, APIX = 32, 3.0
@@ -275,8 +275,8 @@ def test_the_sign_is_found_by_experiment(
     )
     evidence = decide_sign(source, source.table.pose)
     assert evidence.sign == sign
-    assert evidence.certain
-    assert abs(evidence.skewness) > 1
+    assert evidence.sign_is_certain
+    assert abs(evidence.best.skewness) > 1
 
 
 def test_an_image_with_pixels_that_are_not_finite_is_named(shared_data: Path) -> None:
