@@ -259,24 +259,29 @@ def _is_imperfect(label: str, text: str) -> bool:
 
 def _images(columns: _Columns) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Split ``000001@path``; a bare path is the first image of its file."""
-    parts = [name.partition("@") for name in columns["_rlnImageName"]]
-    written = np.array([path if at else number for number, at, path in parts], dtype=object)
-    numbers = [_image_number(number) if at else 1 for number, at, _ in parts]
-    if bare := sum(not at for _, at, _ in parts):
+    names = columns["_rlnImageName"]
+    numbers: dict[str, int] = {}  # of the stacks, in the order in which they are met
+    stack, frame = np.empty(len(names), dtype=np.int32), np.empty(len(names), dtype=np.int64)
+    bare = 0
+    for row, name in enumerate(names):  # one by one: pieces of all names would outweigh the rest
+        number, at, path = name.partition("@")
+        if not at:
+            number, path, bare = "1", name, bare + 1
+        stack[row] = numbers.setdefault(path, len(numbers))
+        frame[row] = _image_number(number) - 1
+    if bare:
         columns.notes.append(
-            f"{bare} of {len(parts)} image names are without a number (NUMBER@STACK): "
+            f"{bare} of {len(names)} image names are without a number (NUMBER@STACK): "
             "the first image of the file is taken"
         )
-    frame = np.array(numbers, dtype=np.int64) - 1
-    bad = (frame < 0) | (written == "")
+    bad = (frame < 0) | (stack == numbers.get("", -1))
     if bad.any():
         row = int(np.argmax(bad))
         raise InputError(
             f"{columns.path}: line {columns.particles.line_of(row)}, _rlnImageName "
-            f"'{''.join(parts[row])}' is not NUMBER@STACK with numbers from 1"
+            f"'{names[row]}' is not NUMBER@STACK with numbers from 1"
         )
-    stack, names = pd.factorize(written)
-    return tuple(str(name) for name in names), stack.astype(np.int32), frame
+    return tuple(numbers), stack, frame
 
 
 def _image_number(text: str) -> int:
