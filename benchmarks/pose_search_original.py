@@ -119,7 +119,6 @@ def search_all(search: Search, data: dict[str, Tensor], n: int) -> dict[str, np.
         "rotation": torch.cat(rotation).numpy(),
         "shift": torch.cat(shift).numpy(),
         "seconds": np.array(spent),
-        "n": np.array(n),
     }
 
 
