@@ -138,7 +138,14 @@ class ImagesOnDisk:
             self._plan(number, batches) for number, batches in enumerate(windows)
         )
         self._requests.newest = 1
-        pieces = iter(self._reader)
+        try:
+            yield from self._passed_out(coming, iter(self._reader))
+        finally:
+            self._requests.windows = ()  # or it and we would hold each other, and the workers
+
+    def _passed_out(
+        self, coming: Iterator[_Window], pieces: Iterator[Any]
+    ) -> Iterator[tuple[Rows, Images]]:
         window, n_here = next(coming, None), 0
         while window is not None:
             _receive(pieces, len(window.pieces) - n_here)
