@@ -36,7 +36,7 @@ STREAM_WORKERS = 2
 
 
 class ParticleDataModule(pl.LightningDataModule):
-    """Particles from a ``.star``, ``.cs``, ``.mrcs`` or ``.txt`` file.
+    """Particles from a ``.star``, ``.cs``, ``.mrcs`` or ``.txt`` file, or a folder of shards.
 
     Parameters
     ----------
@@ -182,6 +182,13 @@ class ParticleDataModule(pl.LightningDataModule):
         if self._images is None:
             raise RuntimeError("setup() comes first")
         return ParticleDataset(self._images, self.table, half)
+
+    def image_memory_bytes(self) -> int:
+        """What images take up while training: all of them, or two windows of a stream."""
+        if isinstance(self._images, ImagesInMemory):
+            return self._images.images.nbytes
+        n_held = 2 * min(len(self.table), self._window_size())
+        return n_held * self.source.geometry.box_size**2 * self.source.dtype.itemsize
 
     def summary(self) -> dict[str, Any]:
         """What :meth:`setup` decided, in plain values."""
