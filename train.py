@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from conf.checks import check
 from conf.compose import compose, parse
 from conf.folder import begin, log_to_console, logged, removed_on_failure, results
-from conf.resume import finished_epochs, plan
+from conf.resume import Start, finished_epochs, plan
 from cryoem.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,16 +75,39 @@ def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModu
     return data, model, trainer
 
 
+def preflight(config: DictConfig, data: Any, model: Any, trainer: "pl.Trainer") -> None:
+    """Find out how the files are to be read and what the run will take, on ``preflight.html``."""
+    from cryoem.poses.searched import SearchedPoses
+    from cryoem.preflight import examine, refuse_contradictions
+    from cryoem.preflight.page import write_preflight
+    from lightning_modules.plan import make_plan
+
+    page = Path(config.output_dir) / "preflight.html"
+    pose = None if isinstance(model.poses, SearchedPoses) else data.table.pose
+    device = trainer.strategy.root_device
+    findings = examine(data.source, pose, sign=config.data.sign, device=device)
+    write_preflight(findings, page, make_plan(model, data, trainer, page.parent))
+    for verdict in findings.verdicts:
+        log.log(verdict.level.severity, "%s: %s", verdict.topic, verdict.text)
+    refuse_contradictions(findings.verdicts, page)
+    log.info("preflight: %s, in %.0f s", page, findings.seconds)
+
+
 def train(config: DictConfig) -> dict[str, float]:
     """Train as a checked configuration says; returns the last value of every metric."""
-    folder, start = Path(config.output_dir), plan(config)
+    folder = Path(config.output_dir)
+    start = Start() if config.preflight == "only" else plan(config)
     if start.finished:
         log.info("%s is finished: %d epochs.", folder, finished_epochs(folder))
         return {}
     with removed_on_failure(folder), logged(folder):
         data, model, trainer = build(config)
-        begin(folder, config, afresh=start.checkpoint is None)
     with logged(folder):
+        if config.preflight and start.checkpoint is None and trainer.is_global_zero:
+            preflight(config, data, model, trainer)
+        if config.preflight == "only":
+            return {}
+        begin(folder, config, afresh=start.checkpoint is None)
         for logger in trainer.loggers:
             logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(config)))
         trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)

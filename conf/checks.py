@@ -8,7 +8,8 @@ from omegaconf import DictConfig
 from conf.compose import resolve
 from cryoem.errors import InputError
 
-CHOICES = {
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "preflight": (True, False, "only"),
     "resume": ("auto", "never", "must"),
     "data.sign": ("auto", "dark", "light"),
     "data.placement": ("auto", "ram", "gpu", "stream"),
@@ -48,7 +49,7 @@ def problems(config: DictConfig) -> list[str]:
     found = []
     for key, value in _given(config, tuple(CHOICES)):
         if value not in CHOICES[key]:
-            found.append(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
+            found.append(f"{key}={value}: must be one of {_listed(CHOICES[key])}")
     for key, value in _given(config, WHOLE_AND_POSITIVE):
         if (key, value) == ("trainer.devices", "auto"):
             continue
@@ -67,6 +68,10 @@ def problems(config: DictConfig) -> list[str]:
         if not Path(value).exists():
             found.append(f"{key}={value}: no such file; paths start from {Path.cwd()}")
     return [*found, *_selection(config), *_window(config), *_posterior(config)]
+
+
+def _listed(choices: tuple[Any, ...]) -> str:
+    return ", ".join(str(choice).lower() for choice in choices)
 
 
 def _selection(config: DictConfig) -> list[str]:

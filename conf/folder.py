@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cryoem.io.atomic import atomic_path
 
-RESULTS = ("volumes", "figures", "report.html")
+RESULTS = ("preflight.html", "volumes", "figures", "report.html")
 
 
 def log_to_console() -> None:
@@ -84,4 +84,4 @@ def begin(folder: Path, config: DictConfig, afresh: bool) -> None:
 def results(folder: Path) -> str:
     """Where to look, one line each."""
     found = [name for name in RESULTS if (folder / name).exists()]
-    return "\n".join(f"  {name.partition('.')[0]:8s} {folder / name}" for name in found)
+    return "\n".join(f"  {name.partition('.')[0]:9s} {folder / name}" for name in found)

@@ -13,6 +13,7 @@ from cryoem.errors import InputError
 # What may change between two parts of one run: how long, where and how fast, not what.
 FREE = (
     "resume",
+    "preflight",
     "name",
     "output_dir",
     "logger",

@@ -185,6 +185,7 @@ class TrainConf:
     output_dir: str = MISSING
     resume: str = MISSING
     ckpt_path: str | None = MISSING
+    preflight: Any = MISSING  # true, false or only
     seed: int = MISSING
     data: DataConf = MISSING
     model: ModelConf = MISSING

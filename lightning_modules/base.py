@@ -137,6 +137,13 @@ class Reconstruction(pl.LightningModule, ABC):
 
     def training_step(self, batch: ParticleBatch, batch_idx: int) -> dict[str, Tensor]:
         """Mean loss of a batch, and what it is made of."""
+        values = self.losses(batch)
+        logged = {f"train/{name}": value.detach() for name, value in values.items()}
+        self.log_dict(logged, batch_size=len(batch))
+        return values
+
+    def losses(self, batch: ParticleBatch) -> dict[str, Tensor]:
+        """``loss``, to be minimised, and without a gradient what it is made of."""
         terms = self.loss_terms(batch)
         total = terms.error if terms.kl is None else terms.error + terms.beta * terms.kl
         prior = self._negative_log_prior() / self.geometry.n_particles
@@ -146,8 +153,6 @@ class Reconstruction(pl.LightningModule, ABC):
         }
         if terms.kl is not None:
             values["kl"] = terms.kl.detach().mean()
-        logged = {f"train/{name}": value.detach() for name, value in values.items()}
-        self.log_dict(logged, batch_size=len(batch))
         return values
 
     def configure_callbacks(self) -> list[pl.Callback]:

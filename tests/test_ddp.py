@@ -15,6 +15,7 @@ TINY = (
     "data.simulation.box_size=16",
     "data.simulation.pixel_size_angstrom=14.0",
     "data.batch_size=16",
+    "preflight=false",
     "trainer.accelerator=cpu",
     "trainer.max_epochs=2",
     "callbacks.export.n_volumes=2",

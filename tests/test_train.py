@@ -12,6 +12,7 @@ import yaml
 import train
 
 TINY = (
+    "preflight=false",
     "data.simulation.n_particles=48",
     "data.simulation.box_size=16",
     "data.simulation.pixel_size_angstrom=14",

@@ -85,6 +85,15 @@ class Evidence:
         """Whether there are poses that explain the images better than those of others do."""
         return self.control is not None and _is_better(self.posed, self.control, MUCH)
 
+    @property
+    def poses_are_chance(self) -> bool:
+        """Whether the stated poses explain no more than those of other images."""
+        control = self.control
+        return control is not None and (
+            standard_errors(self.stated, control) < CERTAIN / 2
+            or self.stated.power < MUCH * control.power
+        )
+
 
 def decide_sign(
     source: ParticleSource,

@@ -1,5 +1,6 @@
 """What the evidence means, a sentence on each question."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,12 +15,17 @@ from cryoem.preflight.readings import STATED
 
 
 class Level(Enum):
-    """How much a verdict matters; a contradiction stops a run."""
+    """How much a verdict matters; a contradiction stops a run. The value is its name on a page."""
 
     GOOD = "good"
     NOTE = "note"
     DOUBT = "doubt"
     CONTRADICTION = "contradiction"
+
+    @property
+    def severity(self) -> int:
+        """Level of ``logging``."""
+        return logging.INFO if self in (Level.GOOD, Level.NOTE) else logging.WARNING
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def judge_poses(evidence: Evidence) -> Verdict:
         f"they explain {_percent(stated.power)} of images that were kept out, {chance}, and other "
         "conventions no more"
     )
-    if evidence.enough:
+    if evidence.enough and evidence.poses_are_chance:
         text = f"The poses are not those of these images: {text}; are the rows in another order?"
         return Verdict("Poses", Level.CONTRADICTION, text)
     return Verdict("Poses", Level.DOUBT, f"{n} images do not show whether the poses fit: {text}.")
@@ -146,13 +152,15 @@ def judge_transfer(evidence: Evidence) -> Verdict:
         words = "with phases flipped already" if best.reading.flipped else "without CTF"
         text = f"The CTF is not that of the images: taken {words}, {gain}"
         return Verdict("CTF", Level.CONTRADICTION, f"{text}; extract them again, or see data.ctf.")
-    tried = evidence.trials[-4:]
-    margin = min(standard_errors(posed, trial) for trial in tried)
-    if margin > CERTAIN:
-        text = "The CTF fits the images, at the stated pixel size better than at half or twice it"
-        return Verdict("CTF", Level.GOOD, f"{text} ({margin:.0f} standard errors).")
-    text = "The CTF makes too little difference in these images to tell whether it fits"
-    return Verdict("CTF", Level.NOTE, f"{text} ({margin:.0f} standard errors at least).")
+    none, flipped, *sizes = (standard_errors(posed, trial) for trial in evidence.trials[-4:])
+    size = min(sizes)
+    margins = f"{none:.0f} and {size:.0f} standard errors"
+    if min(none, size) < CERTAIN:
+        text = "The CTF makes too little difference in these images to tell whether it fits"
+        return Verdict("CTF", Level.NOTE, f"{text} ({margins}).")
+    text = "The CTF fits: better than none, and than at half or twice the pixel size"
+    unclear = "" if flipped > CERTAIN else ". Whether phases are flipped already does not show"
+    return Verdict("CTF", Level.GOOD, f"{text} ({margins}){unclear}.")
 
 
 def judge_images(scan: Scan, n: int) -> Verdict:
