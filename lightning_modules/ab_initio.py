@@ -55,6 +55,7 @@ class AbInitio(pl.Callback):
         self._best: dict[str, Any] | None = None
         self._copied: dict[str, Any] | None = None
         self._rollbacks = 0
+        self._search_again = False
         self._lr_factor = 1.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -104,7 +105,7 @@ class AbInitio(pl.Callback):
         stage = self._schedule.at(step)
         self._finish_starts(trainer, stage)
         self._follow(stage)
-        if stage.phase not in (Phase.START, Phase.SEARCH):
+        if stage.phase not in (Phase.START, Phase.SEARCH) and not self._search_again:
             self._copied = None
             return
         if self._copied is None or self._is_time(stage, step):
@@ -122,7 +123,8 @@ class AbInitio(pl.Callback):
         self._report(trainer, stage, health)
         if stage.phase is Phase.START and self._finished_starts < self._poses.restarts:
             return
-        if self._has_collapsed(health):
+        self._search_again = self._has_collapsed(health)
+        if self._search_again:
             self._roll_back(trainer, health)
         elif self._best is None or health.explained >= self._best["explained"]:
             self._keep(health)
@@ -134,6 +136,7 @@ class AbInitio(pl.Callback):
             "best": self._best,
             "copied": self._copied,
             "rollbacks": self._rollbacks,
+            "search_again": self._search_again,
             "lr_factor": self._lr_factor,
         }
 
@@ -142,6 +145,7 @@ class AbInitio(pl.Callback):
         self._finished_starts = state_dict["finished_starts"]
         self._best, self._copied = state_dict["best"], state_dict["copied"]
         self._rollbacks, self._lr_factor = state_dict["rollbacks"], state_dict["lr_factor"]
+        self._search_again = state_dict["search_again"]
 
     def _probe(self) -> None:
         """Search a few images as far out as the schedule will: time and memory, before it matters.
@@ -285,7 +289,7 @@ class AbInitio(pl.Callback):
     def _put_back(self, trainer: pl.Trainer) -> None:
         assert self._best is not None
         _networks(self._model).load_state_dict(self._best["weights"])
-        self._poses.load_state_dict(self._best["poses"])
+        self._poses.go_back(self._best["poses"])
         trainer.optimizers[0].state.clear()
         self._copied = None
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryoem.batch import ParticleBatch
+from cryoem.fourier import fourier_crop
 from lightning_modules.hetero import HeteroReconstruction
 
 
@@ -62,4 +63,5 @@ def example_images(model: Any, data: Any, rows: Tensor) -> tuple[Tensor, Tensor,
     z = model.posterior(batch).mean if isinstance(model, HeteroReconstruction) else None
     predicted = forward.slices(pose.rotation, batch.pixel_size_angstrom, z) * transfer.abs()
     scatter = model.lattice.scatter
-    return raw.images.cpu(), scatter(centred).cpu(), scatter(predicted).cpu()
+    images = fourier_crop(raw.images, model.geometry.box_size)
+    return images.cpu(), scatter(centred).cpu(), scatter(predicted).cpu()

@@ -1,5 +1,6 @@
 """What a finished run leaves in its folder, from the model and its data."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from cryoem.export_run import (
     write_volumes,
 )
 from cryoem.io.export import write_particles_star
+from cryoem.metrics.alignment import Alignment, align_poses, aligned_volumes
 from cryoem.metrics.corrected import corrected_fsc
 from cryoem.metrics.fsc import FSCCurve, fsc
 from cryoem.metrics.mask import TIGHT, outline_mask
+from cryoem.metrics.pose_error import pose_errors
 from cryoem.poses import KnownPoses, SearchedPoses
 from cryoem.report import build_report
 from cryoem.truth import Truth, read_truth
@@ -48,9 +51,14 @@ class Latents:
 
 @dataclass
 class Findings:
-    """Numbers and figures, collected on the way."""
+    """Numbers and figures, collected on the way.
+
+    ``alignment`` turns what was found into the frame of the poses in the file, None where the run
+    has its frame from them.
+    """
 
     metrics: dict[str, Any]
+    alignment: Alignment | None
     resolution: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, FSCCurve] = field(default_factory=dict)
     drawn: dict[str, np.ndarray] = field(default_factory=dict)
@@ -81,7 +89,8 @@ def write_results(
     """
     model.eval()
     truth = None if data.truth is None else read_truth(data.truth, data.table.row)
-    found = Findings(dict(metrics))
+    metrics = dict(metrics)
+    found = Findings(metrics, _align(model, data, metrics))
     z = None
     if isinstance(model, HeteroReconstruction) and latents is not None:
         z, z_std = latents.mean.cpu().numpy(), latents.std.cpu().numpy()
@@ -123,7 +132,8 @@ def _homo(folder: Path, model: Reconstruction, truth: Truth | None, found: Findi
             resolution_entry(curve, GOLD_STANDARD, voxel_size, "half-set volumes", mask)
         )
     if truth is not None:
-        curve = fsc(volume, truth.volume("mean", side))
+        aligned = torch.from_numpy(next(_compared(model, model.decoders, None, found)))
+        curve = fsc(aligned, truth.volume("mean", side))
         found.curves["volume and truth"] = curve
         found.resolution.append(
             resolution_entry(curve, AGAINST_TRUTH, voxel_size, "volume and truth", "none")
@@ -172,10 +182,9 @@ def _score_latents(
     voxel_size = model.geometry.pixel_size_angstrom
     found.metrics["latent_r2_of_coordinate"] = truth.latent_r2(z)
     states, means = truth.mean_latents(z)
-    volumes = [torch.from_numpy(volume) for volume in _decode(model, decoders, means)]
     curves = [
-        truth.compare(volume, f"volume_{state:03d}")
-        for state, volume in zip(states, volumes, strict=True)
+        truth.compare(torch.from_numpy(volume), f"volume_{state:03d}")
+        for state, volume in zip(states, _compared(model, decoders, means, found), strict=True)
     ]
     mean = FSCCurve(curves[0].frequency, np.mean([curve.correlation for curve in curves], axis=0))
     found.curves["conformations and truth, mean"] = mean
@@ -190,6 +199,34 @@ def _decode(model: Reconstruction, decoders: list, z: np.ndarray | None) -> np.n
         decoders, model.geometry.box_size, z, data_scale=model.data_scale, device=model.device
     )
     return np.stack(list(volumes))
+
+
+def _compared(
+    model: Reconstruction, decoders: list, z: np.ndarray | None, found: Findings
+) -> Iterator[np.ndarray]:
+    """Volumes in the frame of the truth: one per latent, of all decoders together."""
+    side, scale = model.geometry.box_size, model.data_scale
+    if found.alignment is None:
+        return decode_volumes(decoders, side, z, data_scale=scale, device=model.device)
+    return aligned_volumes(
+        decoders, side, z, found.alignment, data_scale=scale, device=model.device
+    )
+
+
+def _align(model: Reconstruction, data: Any, metrics: dict[str, Any]) -> Alignment | None:
+    """Frame, hand and origin in which found poses agree with those in the file, if there are any.
+
+    How well they do goes into the metrics.
+    """
+    if not isinstance(model.poses, SearchedPoses) or data.pose is None:
+        return None
+    found, group = model.poses.table(), model.poses.group.cpu()
+    alignment = align_poses(found, data.pose, group)
+    errors = pose_errors(alignment.in_frame_of_truth(found), data.pose, group)
+    metrics["poses_of_the_file/rotation_median_degrees"] = float(errors.angle_degrees.median())
+    metrics["poses_of_the_file/shift_median_pixels"] = float(errors.shift_pixels.median())
+    metrics["poses_of_the_file/other_hand"] = float(alignment.flipped)
+    return alignment
 
 
 def _poses(model: Reconstruction, data: Any) -> Pose | None:

@@ -7,6 +7,8 @@ from enum import Enum
 
 # Of a random start: with poses as they were drawn.
 _RANDOM_FRACTION = 0.02
+# Of a random start: until the radius has reached its second value, where it stays.
+_MARCH_FRACTION = 0.6
 # Of the epochs after the random starts: searched in turn with fixed poses, then refined.
 _SEARCHED_FRACTION = 0.6
 
@@ -115,7 +117,7 @@ class SearchSchedule:
 
     def _marched(self, step: int) -> int:
         low, high, _ = self.radii
-        return round(low + (high - low) * step / self.start_steps)
+        return round(low + (high - low) * min(1.0, step / (_MARCH_FRACTION * self.start_steps)))
 
     def _grown(self, n: int, n_all: int) -> int:
         _, low, high = self.radii

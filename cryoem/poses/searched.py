@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -124,11 +125,20 @@ class SearchedPoses(nn.Module):
         self.shift.write(every, start.shift)
         self.knowledge.write(every, unknown(len(every)).to(every.device))
 
+    def go_back(self, state: dict[str, Any]) -> None:
+        """Take an earlier ``state_dict``, but keep poses of who had not been searched then."""
+        tables = (self.rotation, self.shift, self.knowledge)
+        now = [table.rows for table in tables]
+        self.load_state_dict(state)
+        new = self.knowledge.rows[:, _MOVED].isinf().nonzero()[:, 0]
+        for table, rows in zip(tables, now, strict=True):
+            table.write(new.to(rows.device), rows[new.to(rows.device)])
+
     def write(self, index: Int64[Tensor, " batch"], found: SearchResult, n_freqs: int) -> None:
         """Take note of a search that compared ``n_freqs`` frequencies."""
         before = self.rotation.rows.to(index.device)[index]
         mates = before[:, None] @ self.group
-        angle = angle_between(mates, found.pose.rotation[:, None]).amin(1)
+        angle = angle_between(mates, found.pose.rotation[:, None].expand_as(mates)).amin(1)
         self.rotation.write(index, found.pose.rotation)
         self.shift.write(index, found.pose.shift)
         known = torch.stack([found.error / n_freqs, found.margin, angle], dim=1)
