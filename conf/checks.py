@@ -14,6 +14,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "data.sign": ("auto", "dark", "light"),
     "data.placement": ("auto", "ram", "gpu", "stream"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "poses.strategy": ("beam", "branch_and_bound", "exhaustive"),
 }
 FILES = ("data.particles", "data.root", "data.passthrough", "data.poses", "data.ctf", "ckpt_path")
 WHOLE_AND_POSITIVE = (
@@ -24,8 +25,16 @@ WHOLE_AND_POSITIVE = (
     "model.decoder.width",
     "trainer.max_epochs",
     "trainer.devices",
+    "poses.n_keep",
+    "poses.restarts",
+    "poses.start_images",
 )
-POSITIVE = ("data.pixel_size", "data.simulation.pixel_size_angstrom", "model.optimizer.lr")
+POSITIVE = (
+    "data.pixel_size",
+    "data.simulation.pixel_size_angstrom",
+    "model.optimizer.lr",
+    "poses.shift_pixels",
+)
 NOT_NEGATIVE = ("model.beta", "model.beta_warmup_epochs", "seed")
 EVEN = ("data.box_size", "data.simulation.box_size")
 
@@ -67,7 +76,7 @@ def problems(config: DictConfig) -> list[str]:
     for key, value in _given(config, FILES):
         if not Path(value).exists():
             found.append(f"{key}={value}: no such file; paths start from {Path.cwd()}")
-    return [*found, *_selection(config), *_window(config), *_posterior(config)]
+    return [*found, *_selection(config), *_window(config), *_posterior(config), *_search(config)]
 
 
 def _listed(choices: tuple[Any, ...]) -> str:
@@ -94,6 +103,22 @@ def _posterior(config: DictConfig) -> list[str]:
         "model/encoder=posterior: needs a decoder that is linear in the latent, not "
         f"{decoder.rpartition('.')[2]}; use model/encoder=mlp or model/decoder=fourier_mlp_basis"
     ]
+
+
+def _search(config: DictConfig) -> list[str]:
+    """Three growing radii; shares that leave something."""
+    found = [
+        f"{key}={list(value)}: must be three growing whole numbers, such as [5,13,32]"
+        for key, value in _given(config, ("poses.radii",))
+        if len(value) != 3 or not 2 <= value[0] <= value[1] <= value[2]
+    ]
+    found += [
+        f"{key}={value}: must be at least 0 and below {top:g}"
+        for key, value in _given(config, ("poses.held_out", "poses.delta"))
+        for top in (0.5 if key == "poses.held_out" else 1.0,)
+        if not 0 <= value < top
+    ]
+    return found
 
 
 def _window(config: DictConfig) -> list[str]:

@@ -87,6 +87,10 @@ def drop_column(particles: Path, label: str) -> None:
             "data.simulation.n_particles=20",
         ],
         ["ckpt_path=nowhere"],
+        ["poses.strategy=guess", "poses=search"],
+        ["poses.radii=[9,5,30]", "poses=search"],
+        ["poses.held_out=0.7", "poses=search"],
+        ["poses.symmetry=Q3", "poses=search", "data.simulation.n_particles=20"],
     ],
 )
 def test_a_wrong_command_is_refused(

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from cryoem.checkpoint import load_run
+from cryoem.rotations import angle_between
+
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 TINY = (
     "data.simulation.n_particles=96",
@@ -47,3 +50,17 @@ def test_two_processes_find_what_one_does(model: str, tmp_path: Path) -> None:
     if model == "hetero":
         latents = [np.load(folder / "latents.npz")["z"] for folder in (alone, both)]
         np.testing.assert_allclose(latents[1], latents[0], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_search_each_its_share_of_the_poses(tmp_path: Path) -> None:
+    clear = ("model=homo", "data.simulation.snr=10")
+    known = run(tmp_path / "known", *clear, "trainer.max_epochs=10")
+    # from a volume that is right, or chance would decide and rounding make two runs of one
+    search = (*clear, "poses=search", "poses.start_images=32", f"ckpt_path={known}")
+    alone = run(tmp_path / "alone", *search)
+    both = run(tmp_path / "both", *search, "trainer=ddp", "trainer.devices=2")
+    poses = [load_run(folder).pose for folder in (alone, both)]
+    angle = angle_between(poses[0].rotation, poses[1].rotation)
+    assert angle.median() < 1
+    assert (angle < 1).float().mean() > 0.8

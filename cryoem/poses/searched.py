@@ -60,7 +60,7 @@ class SearchedPoses(nn.Module):
         shift_pixels: float | None = None,
         radii: Sequence[int] = (5, 13, 32),
         restarts: int = 1,
-        start_images: int = 40000,
+        start_images: int = 60000,
         held_out: float = 0.03,
         lr_rotation_degrees: float = 0.1,
         lr_shift_pixels: float = 0.05,

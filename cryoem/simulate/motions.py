@@ -114,11 +114,17 @@ def igg_circular_1d() -> HingeMotion:
     return _centred(motion)
 
 
-def linear_1d() -> HingeMotion:
-    """A core of 77 kDa with two arms, one of which opens and closes by 70 degrees.
+def _complex_with_arm(name: str, angles: tuple[float, float], axis: Tensor) -> HingeMotion:
+    """A chiral complex of 250 kDa with a moving arm of 50 kDa.
 
-    After the linear 1D motion of Zhong et al., ICLR 2020. Positive angles raise the arm.
+    It has no plane of symmetry, and most of its mass rests: otherwise a rigid volume in other
+    poses explains a moving one, and orientations cannot be found from the images.
     """
+
+    def domain(
+        n: int, axes: tuple[float, float, float], turn: Tensor, centre: Tensor, seed: int
+    ) -> Tensor:
+        return fill_ellipsoid(n, axes, seed) @ roma.rotvec_to_rotmat(turn).T + centre
 
     def arm(
         n: int, axes: tuple[float, float, float], offset: float, hinge: Tensor, seed: int
@@ -126,18 +132,35 @@ def linear_1d() -> HingeMotion:
         raised = _about_y(-math.copysign(35.0, offset))
         return (fill_ellipsoid(n, axes, seed) + _vector(offset, 0.0, 0.0)) @ raised.T + hinge
 
-    hinge = _vector(30.0, 0.0, 22.0)
+    hinge = _vector(36.0, 0.0, 22.0)
     core = fill_ellipsoid(700, (42.0, 32.0, 30.0), seed=11)
     moving = arm(450, (40.0, 22.0, 16.0), 44.0, hinge, seed=12)
     resting = arm(400, (36.0, 20.0, 18.0), -40.0, _vector(-30.0, 0.0, 22.0), seed=13)
-    axis = _vector(0.0, -1.0, 0.0)  # turns x towards z
-    motion = HingeMotion(
-        "linear_1d", assemble([core, moving, resting]), -35.0, 35.0, False, 1, hinge, axis
-    )
-    return _centred(motion)
+    head = domain(420, (34.0, 20.0, 16.0), _vector(0.6, 0.0, 0.3), _vector(-8.0, 46.0, 14.0), 14)
+    foot = domain(300, (24.0, 18.0, 15.0), _vector(0.0, 0.7, 0.5), _vector(6.0, -24.0, -42.0), 15)
+    beads = assemble([core, moving, resting, head, foot])
+    low, high = angles
+    return _centred(HingeMotion(name, beads, low, high, high - low == 360.0, 1, hinge, axis))
+
+
+def linear_1d() -> HingeMotion:
+    """A complex of which one arm opens and closes by 70 degrees.
+
+    After the linear 1D motion of Zhong et al., ICLR 2020. Positive angles raise the arm.
+    """
+    return _complex_with_arm("linear_1d", (-35.0, 35.0), _vector(0.0, -1.0, 0.0))  # x towards z
+
+
+def circular_1d() -> HingeMotion:
+    """The same complex, its arm turning on a cone about an axis 35 degrees away.
+
+    After the circular 1D motion of Zhong et al., ICLR 2020. Its latent space is a ring.
+    """
+    return _complex_with_arm("circular_1d", (0.0, 360.0), _vector(1.0, 0.0, 0.0))
 
 
 MOTIONS: dict[str, Callable[[], Motion]] = {
     "igg_circular_1d": igg_circular_1d,
     "linear_1d": linear_1d,
+    "circular_1d": circular_1d,
 }

@@ -245,7 +245,7 @@ def pdb_of(positions: np.ndarray) -> str:
         ({"motion": "lineer_1d"}, "'lineer_1d' is neither a motion"),
         ({"motion": "missing.mrc"}, "missing.mrc"),
         ({"motion": "missing.pdb"}, "missing.pdb: no such file"),
-        ({"pixel_size_angstrom": 3.0}, "linear_1d is 222 A across, but the box only 32 x 3 A"),
+        ({"pixel_size_angstrom": 3.0}, "linear_1d is 236 A across, but the box only 32 x 3 A"),
     ],
 )
 def test_bad_values_are_named_and_leave_nothing_behind(tmp_path, options, message):

@@ -15,7 +15,8 @@ def motion(request) -> Motion:
 # clearance, radius of gyration, largest radius in angstrom; mass in dalton
 GEOMETRY = {
     "igg_circular_1d": (8.5, (51.2, 54.9), 96.0, 150e3),
-    "linear_1d": (3.5, (53.8, 59.5), 111.0, 170e3),
+    "linear_1d": (10.0, (57.3, 59.9), 118.0, 250e3),
+    "circular_1d": (4.0, (57.2, 59.7), 118.5, 250e3),
 }
 
 
