@@ -39,7 +39,7 @@ from train import train
 
 BATCH = 64
 _BUFFER = 8 << 20
-_STEPS = 150
+_STEPS = 40
 
 
 @dataclass(frozen=True)

@@ -259,7 +259,7 @@ def _at_least_megabyte(n: int) -> str:
     return _gigabytes(n) if n >= 1e6 else "under 1 MB"
 
 
-def _gigabytes(n: float) -> str:
+def _gigabytes(n: int) -> str:
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if n >= size:
             return f"{n / size:.3g} {unit}"

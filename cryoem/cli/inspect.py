@@ -24,12 +24,12 @@ from cryoem.errors import InputError
 from cryoem.export_run import plain
 from cryoem.io.atomic import atomic_path
 from cryoem.io.mrc import read_mrc_header
-from cryoem.io.source import find_bad_images, open_particles
+from cryoem.io.source import open_particles
 from cryoem.io.table import read_table
+from cryoem.preflight.images import SCANNED, scan_images
 from cryoem.report.headline import resolution_card
 from cryoem.report.run_folder import read_run_folder
 
-_SAMPLE = 1000
 _BAD_SHOWN = 10
 
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--passthrough", type=Path, metavar="FILE", help="cryoSPARC's second file")
     add("--poses", type=Path, metavar="FILE", help="poses from another file")
     add("--ctf", type=Path, metavar="FILE", help="CTF from another file")
-    add("--all", action="store_true", help=f"look at the pixels of all images, not of {_SAMPLE}")
+    add("--all", action="store_true", help=f"look at the pixels of all images, not of {SCANNED:,}")
     add("--json", type=Path, metavar="FILE", help="write the same as JSON")
 
 
@@ -79,14 +79,14 @@ def inspect_particles(arguments: argparse.Namespace) -> tuple[dict[str, Any], li
     problems = find_problems(table)
     try:
         source = open_particles(arguments.path, **options)
-        bad = find_bad_images(source, None if arguments.all else _SAMPLE)
+        scan = scan_images(source, None if arguments.all else SCANNED)
     except InputError as error:
         return describe(table), [str(error), *problems]
     facts = describe(table)
-    facts["images_looked_at"] = len(table) if arguments.all else min(len(table), _SAMPLE)
-    found = [f"image in row {row} {reason}" for row, reason in bad[:_BAD_SHOWN]]
-    if len(bad) > _BAD_SHOWN:
-        found.append(f"{len(bad) - _BAD_SHOWN} more bad images")
+    facts["images_looked_at"] = len(scan.looked_at)
+    found = [f"image in row {bad.row} has {bad.reason}" for bad in scan.bad[:_BAD_SHOWN]]
+    if len(scan.bad) > _BAD_SHOWN:
+        found.append(f"{len(scan.bad) - _BAD_SHOWN} more bad images")
     return facts, [*found, *problems]
 
 

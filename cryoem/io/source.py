@@ -12,12 +12,9 @@ from torch import Tensor
 from cryoem.errors import InputError
 from cryoem.geometry import ImageGeometry
 from cryoem.io.mrc import read_mrc_header
-from cryoem.io.pixels import HUGE
 from cryoem.io.shards import AGAIN, checksums_of, read_checksums, read_index, shard_folder
 from cryoem.io.stack_reader import StackReader
 from cryoem.io.table import ParticleTable, read_table
-
-_SCAN = 256
 
 
 @runtime_checkable
@@ -160,40 +157,3 @@ def _common(pixel_sizes: np.ndarray) -> float:
     """Most frequent pixel size: the volume gets that of most of its particles."""
     values, counts = np.unique(pixel_sizes, return_counts=True)
     return float(values[np.argmax(counts)])
-
-
-def find_bad_images(source: ParticleSource, max_images: int | None = None) -> list[tuple[int, str]]:
-    """Look for images that would spoil a run: not finite, huge, or the same value everywhere.
-
-    Parameters
-    ----------
-    source
-        Where the images come from.
-    max_images
-        Look at this many, evenly spread; None for all.
-
-    Returns
-    -------
-    list of (row, reason)
-        Rows of the particle file, from 0 and before any selection.
-    """
-    n = len(source.table)
-    count = n if max_images is None else min(n, max_images)
-    rows = np.unique(np.linspace(0, n - 1, count).round().astype(np.int64))
-    bad: list[tuple[int, str]] = []
-    for start in range(0, len(rows), _SCAN):
-        block = rows[start : start + _SCAN]
-        images = source.read(torch.from_numpy(block)).flatten(1)
-        finite = images.isfinite().all(dim=1).tolist()
-        flat = (images == images[:, :1]).all(dim=1).tolist()
-        huge = (images.abs().amax(dim=1) > HUGE).tolist()
-        for row, is_finite, is_huge, is_flat in zip(
-            source.table.row[block], finite, huge, flat, strict=True
-        ):
-            if not is_finite:
-                bad.append((int(row), "has pixels that are not finite (NaN or infinity)"))
-            elif is_huge:
-                bad.append((int(row), f"has pixels of more than {HUGE:g}"))
-            elif is_flat:
-                bad.append((int(row), "has the same value in every pixel"))
-    return bad

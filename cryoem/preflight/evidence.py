@@ -1,7 +1,7 @@
 """Which reading of the files the images bear out, and how sure that is."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,6 @@ from cryoem.preflight.trial import Reading, Trial, try_reading
 BOX = 64
 FEW, MANY = 400, 3000  # images; more only where few cannot tell
 CERTAIN = 6.0  # standard errors
-MUCH, SOME = 1.2, 1.05  # times as much explained, to prefer other poses, or another CTF
 VISIBLE = 0.3  # skewness; of noise it is below 0.1
 _FEWEST = 50  # images from which a standard error is worth something
 _DISCOUNT = 10.0  # on the signal-to-noise ratio, for noise that is not white and poses not perfect
@@ -83,7 +82,7 @@ class Evidence:
     @property
     def poses_hold(self) -> bool:
         """Whether there are poses that explain the images better than those of others do."""
-        return self.control is not None and _is_better(self.posed, self.control, MUCH)
+        return self.control is not None and _is_better(self.posed, self.control)
 
     @property
     def poses_are_chance(self) -> bool:
@@ -91,7 +90,7 @@ class Evidence:
         control = self.control
         return control is not None and (
             standard_errors(self.stated, control) < CERTAIN / 2
-            or self.stated.power < MUCH * control.power
+            or self.stated.power < self.stated.reading.margin * control.power
         )
 
 
@@ -151,18 +150,19 @@ def _gather(
     control = try_reading(sample, readings.shuffled(sample.pose))
     trials, posed = [first], first
 
-    def go_on(present: Trial, others: Iterable[Reading], factor: float) -> Trial:
+    def go_on(present: Trial, others: Iterable[Reading]) -> Trial:
         tried = [try_reading(sample, reading) for reading in others]
         trials.extend(tried)
-        return _best(present, tried, factor)
+        better = [trial for trial in tried if _is_better(trial, present)]
+        return max(better, key=lambda trial: trial.power, default=present)
 
-    posed = go_on(posed, readings.other_rotations(posed.reading), MUCH)
-    posed = go_on(posed, readings.other_shifts(posed.reading), MUCH)
+    posed = go_on(posed, readings.other_rotations(posed.reading))
+    posed = go_on(posed, readings.other_shifts(posed.reading))
     best = posed
-    if sample.batch.ctf is not None and _is_better(posed, control, MUCH):
+    if sample.batch.ctf is not None and _is_better(posed, control):
         in_angstrom = "Angst" in source.table.origin.get("shift", "")
         sizes = readings.other_pixel_sizes(posed.reading, in_angstrom)
-        best = go_on(posed, [*readings.other_transfers(posed.reading), *sizes], SOME)
+        best = go_on(posed, [*readings.other_transfers(posed.reading), *sizes])
     return Evidence(sample, trials, control, posed, best, would_show(sample))
 
 
@@ -172,15 +172,10 @@ def _first(sample: Sample, use_ctf: bool = True) -> Reading:
     return Reading(STATED, sample.pose, use_ctf)
 
 
-def _best(present: Trial, others: Sequence[Trial], factor: float) -> Trial:
-    """The best of those that are better than the present one, or the present one."""
-    better = [trial for trial in others if _is_better(trial, present, factor)]
-    return max(better, key=lambda trial: trial.power, default=present)
-
-
-def _is_better(one: Trial, other: Trial, factor: float) -> bool:
+def _is_better(one: Trial, other: Trial) -> bool:
     """Certainly, and by so much that it matters."""
-    return standard_errors(one, other) > CERTAIN and one.power > factor * max(other.power, 0)
+    much = one.power > one.reading.margin * max(other.power, 0)
+    return much and standard_errors(one, other) > CERTAIN
 
 
 def would_show(sample: Sample) -> bool:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cryoem.io.atomic import atomic_path
+from cryoem.io.pixels import HUGE
 from cryoem.io.source import ParticleSource
 from cryoem.io.table import ParticleTable
 
@@ -36,7 +37,7 @@ class Scan:
     """
 
     looked_at: Int64[Tensor, " row"]
-    usable: Int64[Tensor, " row"]
+    usable: Int64[Tensor, " good"]
     bad: list[BadImage]
 
 
@@ -56,16 +57,20 @@ def scan_images(source: ParticleSource, most: int | None = SCANNED) -> Scan:
     rows = _blocks(len(source.table), most)
     numbers = torch.cat([_numbers(source.read(part)) for part in rows.split(_BLOCK)])
     finite, varied = numbers[:, 0].isfinite(), numbers[:, 1] > 0
+    sane = numbers[:, 3] <= HUGE
     reasons: dict[int, str] = {}
     for place in (~finite).nonzero()[:, 0].tolist():
         reasons[place] = "pixels that are not finite (NaN or infinity)"
+    for place in (finite & ~sane).nonzero()[:, 0].tolist():
+        reasons[place] = f"pixels of more than {HUGE:g}"
     for place in (finite & ~varied).nonzero()[:, 0].tolist():
         reasons[place] = "the same value in every pixel"
-    good = (finite & varied).nonzero()[:, 0]
-    for name, far in zip(_FEATURES, _deviations(numbers[good]).T, strict=True):
-        for place in good[far.abs() > _FAR].tolist():
-            deviation = float(far[good == place])
-            reasons.setdefault(place, f"{name} is an outlier ({deviation:+.0f} deviations)")
+    good = (finite & varied & sane).nonzero()[:, 0]
+    deviations = _deviations(numbers[good, :3])
+    for place, far in zip(good.tolist(), deviations.tolist(), strict=True):
+        name, most = max(zip(_FEATURES, far, strict=True), key=lambda pair: abs(pair[1]))
+        if abs(most) > _FAR:
+            reasons[place] = f"an outlying {name} ({most:+.0f} deviations)"
     usable = torch.ones(len(rows), dtype=torch.bool)
     usable[sorted(reasons)] = False
     bad = [_bad(source.table, int(rows[place]), reasons[place]) for place in sorted(reasons)]
@@ -86,13 +91,13 @@ def _blocks(n: int, most: int | None) -> Int64[Tensor, " row"]:
     return (starts[:, None] + torch.arange(_BLOCK)).flatten().unique()
 
 
-def _numbers(images: Float[Tensor, "batch side side"]) -> Float[Tensor, "batch 3"]:
-    """Mean, standard deviation, and largest deviation from the mean."""
+def _numbers(images: Float[Tensor, "batch side side"]) -> Float[Tensor, "batch 4"]:
+    """Mean, standard deviation, largest deviation from the mean, and largest value."""
     pixels = images.flatten(1).double()
     mean, std = pixels.mean(1), pixels.std(1)
     extreme = (pixels - mean[:, None]).abs().amax(1)
     std = torch.where(pixels.amax(1) == pixels.amin(1), torch.zeros_like(std), std)
-    return torch.stack([mean, std, extreme], dim=1)
+    return torch.stack([mean, std, extreme, pixels.abs().amax(1)], dim=1)
 
 
 def _deviations(numbers: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 3"]:

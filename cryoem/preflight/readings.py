@@ -10,6 +10,11 @@ from cryoem.batch import Pose
 from cryoem.preflight.trial import Reading
 from cryoem.rotations import random_rotations
 
+# Measured on simulated images, right readings explain 1.04 to 3 times as much as what only differs
+# beyond the first zero of the CTF. Real images have more signal below it than the CTF says (1.1
+# times as much explained without one, for a tilt series whose CTF has no zero): where another
+# reading has less of a CTF, that alone must not decide.
+CLEAR, SLIGHT = 1.5, 1.02
 STATED = "as stated"
 CONTROL = "poses of other images"
 
@@ -57,19 +62,21 @@ def other_shifts(stated: Reading) -> list[Reading]:
 def other_transfers(stated: Reading) -> list[Reading]:
     """No CTF; one whose phases are flipped already."""
     return [
-        replace(stated, name=_joined(stated, "without CTF"), use_ctf=False),
-        replace(stated, name=_joined(stated, "phases flipped already"), flipped=True),
+        replace(stated, name=_joined(stated, "without CTF"), use_ctf=False, margin=CLEAR),
+        replace(
+            stated, name=_joined(stated, "phases flipped already"), flipped=True, margin=SLIGHT
+        ),
     ]
 
 
 def other_pixel_sizes(stated: Reading, shifts_in_angstrom: bool) -> list[Reading]:
     """Half and twice the pixel size; shifts that the file gives in angstrom change with it."""
     found = []
-    for factor, words in ((0.5, "half"), (2.0, "twice")):
+    for factor, words, margin in ((0.5, "half", SLIGHT), (2.0, "twice", CLEAR)):
         shift = stated.pose.shift / factor if shifts_in_angstrom else stated.pose.shift
         name = _joined(stated, f"{words} the pixel size")
         pose = Pose(stated.pose.rotation, shift)
-        found.append(replace(stated, name=name, pose=pose, pixel_factor=factor))
+        found.append(replace(stated, name=name, pose=pose, pixel_factor=factor, margin=margin))
     return found
 
 

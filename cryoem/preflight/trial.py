@@ -36,6 +36,8 @@ class Reading:
         Whether the phases of the CTF are taken as corrected already.
     pixel_factor
         On the stated pixel size, from which the CTF is computed.
+    margin
+        How many times as much it must explain to be preferred.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Reading:
     use_ctf: bool = True
     flipped: bool = False
     pixel_factor: float = 1.0
+    margin: float = 1.2
 
 
 @dataclass(frozen=True)

@@ -91,9 +91,8 @@ def judge_sign(evidence: Evidence, stated: str) -> Verdict:
             f"data.sign={stated}, but the particles are {found}: {numbers}; say data.sign={found}"
         )
         return Verdict("Sign", Level.CONTRADICTION, f"{text}.")
-    return Verdict(
-        "Sign", Level.GOOD, f"Particles are {found}: {numbers}. data.sign={stated} fits."
-    )
+    how = "as stated" if stated == found else "data.sign=auto takes them so"
+    return Verdict("Sign", Level.GOOD, f"Particles are {found}, {how}: {numbers}.")
 
 
 def judge_poses(evidence: Evidence) -> Verdict:
@@ -154,7 +153,11 @@ def judge_transfer(evidence: Evidence) -> Verdict:
         return Verdict("CTF", Level.CONTRADICTION, f"{text}; extract them again, or see data.ctf.")
     none, flipped, *sizes = (standard_errors(posed, trial) for trial in evidence.trials[-4:])
     size = min(sizes)
-    margins = f"{none:.0f} and {size:.0f} standard errors"
+    margins = f"{none:.1f} and {size:.1f} standard errors"
+    if min(none, size) < -CERTAIN:
+        text = "The images are explained slightly better without the CTF, or at another pixel size"
+        reason = "as can be where its first zero is out of reach"
+        return Verdict("CTF", Level.DOUBT, f"{text}, {reason} ({margins}).")
     if min(none, size) < CERTAIN:
         text = "The CTF makes too little difference in these images to tell whether it fits"
         return Verdict("CTF", Level.NOTE, f"{text} ({margins}).")

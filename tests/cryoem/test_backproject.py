@@ -17,9 +17,9 @@ from cryoem.io.volume import read_volume
 from cryoem.lattice import FourierLattice, shift_phases
 from cryoem.metrics.fsc import fsc
 from cryoem.metrics.mask import ball_mask, soft_mask
+from cryoem.preflight import decide_sign
 from cryoem.preprocess import Normalisation, Preprocess, estimate_noise
 from cryoem.rotations import random_rotations
-from cryoem.preflight import decide_sign
 from cryoem.volume import evaluate_volumes
 
 SIDE, APIX = 32, 3.0

@@ -8,7 +8,7 @@ from particle_files import cs_blobs, cs_poses, star_rows, write_cs, write_star_3
 
 from cryoem.batch import Pose
 from cryoem.errors import InputError
-from cryoem.io.source import ParticleSource, find_bad_images, open_particles
+from cryoem.io.source import ParticleSource, open_particles
 from cryoem.io.table import read_table
 from cryoem.rotations import random_rotations
 
@@ -143,20 +143,6 @@ def test_a_source_travels_to_a_worker_process(star, images):
     source.read(torch.arange(2))
     again = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(again.read(torch.arange(6)), images)
-
-
-def test_images_that_would_spoil_a_run_are_found_by_their_row(tmp_path):
-    values = np.random.default_rng(0).normal(size=(9, 8, 8)).astype("f4")
-    values[2, 3, 3], values[4, 0, 0], values[7], values[8, 1, 1] = np.nan, np.inf, 5.0, -1e30
-    (tmp_path / "a.mrcs").write_bytes(mrc_bytes(values))
-    np.save(tmp_path / "rows.npy", np.arange(1, 9))
-    source = open_particles(tmp_path / "a.mrcs", select=tmp_path / "rows.npy")
-    assert [row for row, _ in find_bad_images(source)] == [2, 4, 7, 8]
-    reasons = dict(find_bad_images(source))
-    assert "not finite" in reasons[2]
-    assert "same value" in reasons[7]
-    assert "more than 1e+12" in reasons[8]
-    assert find_bad_images(source, max_images=1) == []
 
 
 # Selections
