@@ -33,6 +33,7 @@ class DataConf:
     num_workers: int | None = MISSING
     seed: int = MISSING
 
+    held_out: float = MISSING
 
 @dataclass
 class ParticlesConf(DataConf):

@@ -40,7 +40,7 @@ class ShuffledOrder:
     half
         Half-set of each row.
     on_disk
-        All rows in the order of the disk.
+        The rows that are wanted, in the order of the disk.
     block_size, window_size
         Rows that are read together, and that are shuffled one by one.
     """
@@ -48,7 +48,7 @@ class ShuffledOrder:
     def __init__(
         self,
         half: Int64[Tensor, " row"],
-        on_disk: Int64[Tensor, " row"],
+        on_disk: Int64[Tensor, " wanted"],
         seed: int,
         *,
         block_size: int,
@@ -65,7 +65,7 @@ class ShuffledOrder:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.half)
+        return len(self.on_disk)
 
     def windows(self, first: int) -> Iterator[Int64[Tensor, " row"]]:
         """Rows of every window from number ``first`` on."""

@@ -62,6 +62,8 @@ class ParticleDataModule(pl.LightningDataModule):
         In angstrom, only for files that do not say.
     window
         Inner and outer radius of the real-space window in half sides, or None.
+    held_out
+        Share of the particles that train nothing: the same ones whatever the seed.
     seed
         Of the order of the particles, which is a function of ``(seed, epoch)`` only.
     halves
@@ -79,6 +81,8 @@ class ParticleDataModule(pl.LightningDataModule):
         Pixels of the file per pixel of the training box.
     ``half``
         Half-set of each particle: the file's, or every other row.
+    ``held_out``
+        Rows of the particles that train nothing, in order.
     ``normalisation``, ``preprocess``
         What turns the file's images into model input; ``data_scale`` is its factor, positive:
         volumes in units of the file are the model's divided by it.
@@ -95,6 +99,7 @@ class ParticleDataModule(pl.LightningDataModule):
     pose: Pose | None
     binning: float
     half: Int64[Tensor, " particle"]
+    held_out: Int64[Tensor, " row"]
     normalisation: Normalisation
     preprocess: Preprocess
     data_scale: float
@@ -117,6 +122,7 @@ class ParticleDataModule(pl.LightningDataModule):
         num_workers: int | None = None,
         pixel_size: float | None = None,
         window: Sequence[float] | None = (0.85, 0.99),
+        held_out: float = 0.0,
         seed: int = 0,
         halves: bool = True,
     ) -> None:
@@ -131,6 +137,7 @@ class ParticleDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.window = None if window is None else (float(window[0]), float(window[1]))
+        self.held_out_share = held_out
         self.seed = seed
         self.halves = halves
         self._images: ImageStore | None = None
@@ -154,6 +161,7 @@ class ParticleDataModule(pl.LightningDataModule):
             log.warning("%s: %s", self.particles, note)
         self._crop()
         self.half = self.table.half_sets()
+        self.held_out = _draw(len(self.table), self.held_out_share)
         sample = self._sample()
         sign = SIGNS.get(self.sign) or self._sign_by_experiment()
         mean, noise = estimate_noise(sample.images)
@@ -265,7 +273,10 @@ class ParticleDataModule(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _shuffled(self) -> ShuffledOrder:
-        on_disk = self.source.disk_order(torch.arange(len(self.table)))
+        trains = torch.ones(len(self.table), dtype=torch.bool)
+        trains[self.held_out] = False
+        rows = trains.nonzero()[:, 0]
+        on_disk = rows[self.source.disk_order(rows)]
         sizes = {"block_size": block_size(self.source), "window_size": self._window_size()}
         return ShuffledOrder(self.half, on_disk, self.seed, **sizes)
 
@@ -308,3 +319,9 @@ class ParticleDataModule(pl.LightningDataModule):
             raise InputError(
                 f"data.window={list(self.window)} must be an inner and a larger outer radius"
             )
+
+
+def _draw(n: int, share: float) -> Int64[Tensor, " row"]:
+    """So many rows of ``n`` at random, the same ones every time."""
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    return order[: round(share * n)].sort().values

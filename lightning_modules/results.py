@@ -33,6 +33,7 @@ from cryoem.poses import KnownPoses, SearchedPoses
 from cryoem.report import build_report
 from cryoem.truth import Truth, read_truth
 from lightning_modules.base import Reconstruction
+from lightning_modules.held_out import explained_of_held_out
 from lightning_modules.hetero import HeteroReconstruction
 from lightning_modules.inference import example_images
 
@@ -90,6 +91,8 @@ def write_results(
     model.eval()
     truth = None if data.truth is None else read_truth(data.truth, data.table.row)
     metrics = dict(metrics)
+    if len(data.held_out):
+        metrics["held_out/explained_nats"] = float(explained_of_held_out(model, data).mean())
     found = Findings(metrics, _align(model, data, metrics))
     z = None
     if isinstance(model, HeteroReconstruction) and latents is not None:

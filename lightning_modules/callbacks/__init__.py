@@ -2,6 +2,7 @@
 
 from lightning_modules.callbacks.checkpoint import LastCheckpoint as LastCheckpoint
 from lightning_modules.callbacks.export import ExportRun as ExportRun
+from lightning_modules.callbacks.held_out import HeldOut as HeldOut
 from lightning_modules.callbacks.interrupt import CleanInterrupt as CleanInterrupt
 from lightning_modules.callbacks.metrics_table import MetricsTable as MetricsTable
 from lightning_modules.callbacks.progress import Progress as Progress
