@@ -2,3 +2,4 @@
 
 from lightning_modules.hetero import HeteroReconstruction as HeteroReconstruction
 from lightning_modules.homo import HomoReconstruction as HomoReconstruction
+from lightning_modules.trainer import make_trainer as make_trainer
