@@ -118,17 +118,17 @@ def _search(config: DictConfig) -> list[str]:
         for top in (0.5 if key.endswith("held_out") else 1.0,)
         if not 0 <= value < top
     ]
+    if config.data.held_out and "held_out" in config.poses:
+        found.append(
+            f"data.held_out={config.data.held_out}: a search holds out particles of its own; "
+            "set poses.held_out"
+        )
     return found
 
 
 def _window(config: DictConfig) -> list[str]:
     return [
         f"{key}={list(value)}: must be two increasing radii in half boxes, such as [0.85,0.99]"
-    if config.data.held_out and "held_out" in config.poses:
-        found.append(
-            f"data.held_out={config.data.held_out}: a search holds out particles of its own; "
-            "set poses.held_out"
-        )
         for key, value in _given(config, ("data.window",))
         if len(value) != 2 or not 0 < value[0] < value[1]
     ]

@@ -31,9 +31,9 @@ class DataConf:
     placement: str = MISSING
     batch_size: int = MISSING
     num_workers: int | None = MISSING
+    held_out: float = MISSING
     seed: int = MISSING
 
-    held_out: float = MISSING
 
 @dataclass
 class ParticlesConf(DataConf):
