@@ -12,9 +12,10 @@ folder, or above one that is called truth.
 A run that found its poses knows its volume only up to a rotation, the hand and the origin: they
 are found from the poses, and the decoder is queried in the frame of the truth. Volumes of a
 heterogeneous run are decoded at the latent of the particle nearest to its class' mean, and at the
-mean; `consensus` is the mean true volume, the best that one volume for all could do. AUC is the
-area under the FSC, in cycles per voxel; as a share of the largest (of 1); and with the shells of
-CryoBench's publications. --json has every volume by itself, and the spread.
+mean. `own mean` is the volume at the mean of all latents: what is above it, the latents brought.
+`consensus` is the mean true volume without noise, the best that one volume for all could do. AUC is
+the area under the FSC, in cycles per voxel; as a share of the largest (of 1); and with the shells
+of CryoBench's publications. --json has every volume by itself, and the spread.
 """
 
 import argparse

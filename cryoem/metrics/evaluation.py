@@ -223,12 +223,15 @@ def _pairs(
     z = _latents(run.loaded)
     classes = class_latents(z, run.state)
     at = np.stack([z[classes.nearest], classes.mean], axis=1).reshape(-1, z.shape[1])
-    decoded = _decode(run, alignment, at)
+    decoded = _decode(run, alignment, np.concatenate([z.mean(axis=0, keepdims=True), at]))
+    own_mean = next(decoded)
     for state, count, nearest in zip(classes.state, classes.count, classes.nearest, strict=True):
         about = {
             "state": int(state), "n_particles": int(count), "nearest_particle": int(nearest),
         }  # fmt: skip
-        volumes = {"nearest latent": next(decoded), "mean latent": next(decoded)}
+        volumes = {
+            "nearest latent": next(decoded), "mean latent": next(decoded), "own mean": own_mean,
+        }  # fmt: skip
         yield about, volumes, run.read(run.truth.volumes[int(state)])
 
 

@@ -153,6 +153,7 @@ def test_the_truth_scores_as_the_truth(
     for name in ("nearest latent", "mean latent"):
         for mask in ("none", "soft", "moving"):
             assert auc(result, name, mask) > 0.999
+    assert auc(result, "own mean", "moving") < 0.9  # one volume for all cannot have the arm
     assert result["volumes"]["summary"]["mean latent"]["none"]["auc_cryobench"][
         "mean"
     ] == pytest.approx(15 / 32, abs=1e-3)
