@@ -15,6 +15,7 @@ from torch import Tensor, nn, optim
 from cryoem.batch import ParticleBatch
 from cryoem.checkpoint import KEY, describe, plain, read_checkpoint
 from cryoem.decoders.base import Decoder, Regularised
+from cryoem.encoders.base import LatentGaussian
 from cryoem.errors import InputError
 from cryoem.forward_model import ForwardModel
 from cryoem.geometry import ImageGeometry
@@ -29,11 +30,12 @@ from lightning_modules.optim import adam, warmup_cosine
 
 @dataclass(frozen=True)
 class LossTerms:
-    """What is minimised, per image and in nats: ``error + beta * kl``."""
+    """What is minimised, per image and in nats: ``error + beta * kl``; and the latents."""
 
     error: Float[Tensor, " batch"]
     kl: Float[Tensor, " batch"] | None = None
     beta: float = 0.0
+    latent: LatentGaussian | None = None
 
 
 class Reconstruction(pl.LightningModule, ABC):
@@ -136,15 +138,18 @@ class Reconstruction(pl.LightningModule, ABC):
         return torch.autocast(self.device.type, enabled=False)
 
     def training_step(self, batch: ParticleBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Mean loss of a batch, and what it is made of."""
-        values = self.losses(batch)
+        """Mean loss of a batch, what it is made of, and what it found about each image."""
+        terms = self.loss_terms(batch)
+        values = self._means(terms, batch)
         logged = {f"train/{name}": value.detach() for name, value in values.items()}
         self.log_dict(logged, batch_size=len(batch))
-        return values
+        return values | self._of_each_image(terms)
 
     def losses(self, batch: ParticleBatch) -> dict[str, Tensor]:
         """``loss``, to be minimised, and without a gradient what it is made of."""
-        terms = self.loss_terms(batch)
+        return self._means(self.loss_terms(batch), batch)
+
+    def _means(self, terms: LossTerms, batch: ParticleBatch) -> dict[str, Tensor]:
         total = terms.error if terms.kl is None else terms.error + terms.beta * terms.kl
         prior = self._negative_log_prior() / self.geometry.n_particles
         values = {
@@ -154,6 +159,14 @@ class Reconstruction(pl.LightningModule, ABC):
         if terms.kl is not None:
             values["kl"] = terms.kl.detach().mean()
         return values
+
+    def _of_each_image(self, terms: LossTerms) -> dict[str, Tensor]:
+        """Error per frequency, KL divergence and latent of each image of a batch."""
+        found = {"image_error": terms.error.detach() / self.n_compared}
+        if terms.kl is not None and terms.latent is not None:
+            found["image_kl"] = terms.kl.detach()
+            found["latent"] = terms.latent.mean.detach()
+        return found
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """What searches for poses, if they are to be found."""

@@ -99,7 +99,7 @@ class HeteroReconstruction(Reconstruction):
             error = squared_error(transfer * slices, observed)
             if spread is not None:
                 error = error + (spread.real.square() + spread.imag.square()).sum((-2, -1))
-            return LossTerms(error=error, kl=posterior.kl(), beta=view.beta)
+            return LossTerms(error, posterior.kl(), view.beta, posterior)
 
     def cached_volumes(self, radius: int) -> list[VolumeCache]:
         """Mean and components; for a decoder that is not linear, those of a sample of volumes."""

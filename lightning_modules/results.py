@@ -72,7 +72,7 @@ def write_results(
     latents: Latents | None,
     metrics: dict[str, Any],
     n_volumes: int,
-) -> None:
+) -> tuple[list[Path], dict[str, Any]]:
     """Write volumes/, latents.npz, particles.star, figures/, metrics.json and report.html.
 
     Parameters
@@ -87,6 +87,11 @@ def write_results(
         Numbers of the training, which go into ``metrics.json`` as well.
     n_volumes
         How many volumes to decode along the latents.
+
+    Returns
+    -------
+    pictures, numbers
+        The files in figures/, and what metrics.json holds.
     """
     model.eval()
     truth = None if data.truth is None else read_truth(data.truth, data.table.row)
@@ -108,7 +113,7 @@ def write_results(
     rows = torch.linspace(0, len(data.table) - 1, min(_EXAMPLES, len(data.table))).long()
     raw, centred, predicted = (x.numpy() for x in example_images(model, data, rows))
     voxel_size = model.geometry.pixel_size_angstrom
-    write_figures(
+    pictures = write_figures(
         folder,
         voxel_size,
         curves=found.curves,
@@ -118,8 +123,10 @@ def write_results(
         **found.drawn,
     )
     # last, because metrics.json says that a run is finished
-    write_metrics(folder, found.metrics | {"resolution": found.resolution})
+    numbers = found.metrics | {"resolution": found.resolution}
+    write_metrics(folder, numbers)
     build_report(folder)
+    return pictures, numbers
 
 
 def _homo(folder: Path, model: Reconstruction, truth: Truth | None, found: Findings) -> None:

@@ -44,6 +44,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
             key: text.replace(",", ", ") for key, text in run.data.get("origin", {}).items()
         },
         "warnings": warnings(run),
+        "signals": [signal["text"] for signal in run.signals if signal["level"] != "warning"],
         "figures": [inline_figure(path) for path in in_reading_order(run.figures)],
         "volumes": volume_rows(run),
         "latent_names": _latent_names(run),
@@ -66,6 +67,7 @@ def warnings(run: RunFolder) -> list[str]:
     if z is not None and not np.isfinite(z).all():
         rows = int((~np.isfinite(z).all(axis=1)).sum())
         found.append(f"{rows} of {len(z)} latents are not finite: the training diverged.")
+    found += [signal["text"] for signal in run.signals if signal["level"] == "warning"]
     found += [str(note) for note in run.data.get("warnings", [])]
     found += [str(note) for note in run.data.get("notes", [])]
     return found + run.log_warnings

@@ -25,6 +25,29 @@ _CAPTIONS = {
         "Each particle at its mean latent; in the first two principal components where there are "
         "more than two dimensions. Numbers are the volumes above.",
     ),
+    "latent_colours": (
+        "What the latents tell",
+        "The same particles, coloured by the direction that they are seen from (one colour for "
+        "each direction), by defocus and, where it is known, by the true conformation. The first "
+        "two should look mixed: colours in patches mean that the latent knows what it should not.",
+    ),
+    "progress": (
+        "Epoch by epoch",
+        "What was measured after each epoch. R² is the share of the variance of viewing direction "
+        "or defocus that neighbours in the latent space tell; -0.07 is what chance gives. The "
+        "wait for data is a share of the time.",
+    ),
+    "changes": (
+        "Moved in the last epoch",
+        "How far each particle went since the epoch before. Latents: what the best affine map "
+        "leaves over, because a latent space that turns or grows has not changed.",
+    ),
+    "likelihood": (
+        "What the volume explains, by resolution",
+        "How much better the model predicts some images than an empty volume does, in nats per "
+        "Fourier coefficient. Half-sets are compared with the volume of the other half, held-out "
+        "images with one that has not seen them. At zero or below, the volume is noise there.",
+    ),
     "loss": (
         "Training",
         "What was logged while training. Orange: means of whole epochs, or a running median over "
@@ -45,6 +68,11 @@ _CAPTIONS = {
         "Particles and predictions",
         "Images as they lie in the file; centred with the phases of the CTF flipped; and what the "
         "model predicts for them. The last two should agree but for noise.",
+    ),
+    "suspicious": (
+        "Explained worst",
+        "The particles with the largest errors, in nats per frequency; about 1 is noise alone. "
+        "Those that stand apart from the rest are listed in suspicious.csv.",
     ),
 }
 

@@ -33,6 +33,7 @@ class RunFolder:
     figures: list[Path]
     checkpoints: list[Path]
     log_warnings: list[str]
+    signals: list[dict[str, str]]
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -81,6 +82,7 @@ def read_run_folder(path: str | Path) -> RunFolder:
         figures=sorted((path / "figures").glob("*.png")),
         checkpoints=sorted((path / "checkpoints").glob("*.ckpt")),
         log_warnings=_read(path / "run.log", _warnings, problems) or [],
+        signals=_read(path / "signals.json", _signals, problems) or [],
         problems=problems,
     )
 
@@ -90,7 +92,7 @@ def _read(path: Path, read: Any, problems: list[str]) -> Any:
         return None
     try:
         return read(path)
-    except (OSError, ValueError, KeyError, yaml.YAMLError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, zipfile.BadZipFile) as error:
         problems.append(f"{path}: cannot be read ({str(error).splitlines()[0]})")
         return None
 
@@ -117,6 +119,11 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("it holds no keys")
     return content
+
+
+def _signals(path: Path) -> list[dict[str, str]]:
+    content = json.loads(path.read_text())
+    return [{name: str(signal[name]) for name in ("name", "level", "text")} for signal in content]
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

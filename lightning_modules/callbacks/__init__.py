@@ -4,6 +4,7 @@ from lightning_modules.callbacks.checkpoint import LastCheckpoint as LastCheckpo
 from lightning_modules.callbacks.export import ExportRun as ExportRun
 from lightning_modules.callbacks.held_out import HeldOut as HeldOut
 from lightning_modules.callbacks.interrupt import CleanInterrupt as CleanInterrupt
+from lightning_modules.callbacks.live_panels import LivePanels as LivePanels
 from lightning_modules.callbacks.metrics_table import MetricsTable as MetricsTable
 from lightning_modules.callbacks.progress import Progress as Progress
 from lightning_modules.callbacks.random_state import RandomState as RandomState

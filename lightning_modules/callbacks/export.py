@@ -12,6 +12,7 @@ from cryoem.decoders.framed import volume_frame
 from lightning_modules.base import Reconstruction
 from lightning_modules.hetero import HeteroReconstruction
 from lightning_modules.inference import infer_latents
+from lightning_modules.live.sinks import send, send_final
 from lightning_modules.results import Latents, write_results
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,11 @@ class ExportRun(pl.Callback):
             return
         log.info("writing volumes, figures and the report to %s", self.output_dir)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        write_results(self.output_dir, pl_module, data, latents, _training(trainer), self.n_volumes)
+        pictures, numbers = write_results(
+            self.output_dir, pl_module, data, latents, _training(trainer), self.n_volumes
+        )
+        send(pictures, trainer.loggers, trainer.global_step - 1)
+        send_final(numbers, trainer.loggers, trainer.global_step - 1)
 
 
 def _latents(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cryoem.io.atomic import atomic_path, writing
+from lightning_modules.live.numbers import EPOCH_NUMBERS
 
 NAMES = {
     "loss": "loss_nats_per_frequency",
@@ -28,6 +29,7 @@ COLUMNS = [
     "held_out_explained_nats",
     "volume_power",
     "median_moved_degrees",
+    *EPOCH_NUMBERS,
 ]
 
 
