@@ -44,13 +44,15 @@ def evaluate_volumes(
 
     Only the half-space ``kx >= 0`` inside the sphere of radius ``D/2`` is evaluated; the rest
     follows from Friedel symmetry or is zero. The origin, which no image constrains, is zero.
-    Evaluated in chunks of at most ``points_per_chunk`` points; results are on the CPU.
+    Evaluated in chunks of at most ``points_per_chunk`` points, over all volumes; results are on the
+    CPU.
     """
     grid = half_grid(box_size)
     radius = grid.norm(dim=-1) * box_size
     inside = (radius <= box_size / 2) & (radius > 0)
     rows = None if z is None else z.to(device)
-    chunks = grid[inside].split(points_per_chunk)
+    together = 1 if rows is None or isinstance(decoder, LinearDecoder) else len(rows)
+    chunks = grid[inside].split(max(1, points_per_chunk // together))
     values = torch.cat([_values(decoder, chunk.to(device), rows).cpu() for chunk in chunks], dim=1)
     spectrum = torch.zeros(len(values), *grid.shape[:-1], dtype=torch.complex64)
     spectrum[:, inside] = values.to(torch.complex64)
@@ -63,10 +65,8 @@ def evaluate_volumes(
 def _values(
     decoder: Decoder, points: Float[Tensor, "point 3"], z: Float[Tensor, "volume latent"] | None
 ) -> Complex[Tensor, "volume point"]:
-    """All volumes at the same points; a linear decoder is evaluated once for all of them."""
-    if z is None:
-        return decoder(points[None], None)
-    if isinstance(decoder, LinearDecoder):
+    """All volumes at the same points, which are encoded once for all of them."""
+    if z is not None and isinstance(decoder, LinearDecoder):
         basis = decoder.basis(points[None])
         return torch.cat([combine(basis, row[None]) for row in z])
-    return torch.cat([decoder(points[None], row[None]) for row in z])
+    return decoder(points[None], z)

@@ -10,6 +10,9 @@ from torch import Tensor
 from cryoem.decoders.base import Decoder, Windowed
 from cryoem.volume import evaluate_volumes
 
+# What a decoder computes of the points alone is done once for all volumes of a batch.
+_BYTES_TOGETHER, _BYTES_PER_VOXEL = 1 << 30, 32
+
 
 class CoarserGrid:
     """A decoder seen on a box of ``new_side`` voxels that spans the same length in angstrom.
@@ -25,8 +28,10 @@ class CoarserGrid:
         self.factor = new_side / side
 
     def __call__(
-        self, freqs: Float[Tensor, "batch freq 3"], z: Float[Tensor, "batch latent"] | None = None
-    ) -> Complex[Tensor, "batch freq"]:
+        self,
+        freqs: Float[Tensor, "#batch freq 3"],
+        z: Float[Tensor, "#batch latent"] | None = None,
+    ) -> Complex[Tensor, "#batch freq"]:
         """Evaluate at cycles per pixel of the smaller box."""
         return self.decoder(freqs * self.factor, z) * self.factor**2
 
@@ -65,7 +70,9 @@ def decode_volumes(
     """
     box = side if new_side is None else new_side
     coarser = decoders if box == side else [CoarserGrid(d, side, box) for d in decoders]
-    rows = [None] if z is None else torch.as_tensor(z, dtype=torch.float32).split(1)
-    for row in rows:
-        volumes = [evaluate_volumes(decoder, box, row, device)[0] for decoder in coarser]
-        yield (torch.stack(volumes).mean(0) / abs(data_scale)).numpy()
+    together = max(1, _BYTES_TOGETHER // (_BYTES_PER_VOXEL * box**3))
+    rows = [None] if z is None else torch.as_tensor(z, dtype=torch.float32).split(together)
+    for part in rows:
+        volumes = [evaluate_volumes(decoder, box, part, device) for decoder in coarser]
+        mean = torch.stack(volumes).mean(0) / abs(data_scale)
+        yield from mean.numpy()

@@ -19,9 +19,11 @@ class Decoder(Protocol):
     latent_dim: int
 
     def __call__(
-        self, freqs: Float[Tensor, "batch freq 3"], z: Float[Tensor, "batch latent"] | None = None
-    ) -> Complex[Tensor, "batch freq"]:
-        """Evaluate the volumes ``z`` at ``freqs``."""
+        self,
+        freqs: Float[Tensor, "#batch freq 3"],
+        z: Float[Tensor, "#batch latent"] | None = None,
+    ) -> Complex[Tensor, "#batch freq"]:
+        """Evaluate the volumes ``z`` at ``freqs``; one row of points serves all rows of ``z``."""
         ...
 
 

@@ -64,8 +64,10 @@ class FourierMLP(nn.Module):
         self.register_buffer("amplitude", torch.ones(box_size))
 
     def forward(
-        self, freqs: Float[Tensor, "batch freq 3"], z: Float[Tensor, "batch latent"] | None = None
-    ) -> Complex[Tensor, "batch freq"]:
+        self,
+        freqs: Float[Tensor, "#batch freq 3"],
+        z: Float[Tensor, "#batch latent"] | None = None,
+    ) -> Complex[Tensor, "#batch freq"]:
         """Evaluate the volumes ``z`` at ``freqs``, complex64."""
         points, sign = to_half_space(freqs.float())
         biases = self._biases(z)

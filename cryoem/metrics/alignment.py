@@ -117,8 +117,10 @@ class AlignedDecoder:
         self.origin = alignment.origin
 
     def __call__(
-        self, freqs: Float[Tensor, "batch freq 3"], z: Float[Tensor, "batch latent"] | None = None
-    ) -> Complex[Tensor, "batch freq"]:
+        self,
+        freqs: Float[Tensor, "#batch freq 3"],
+        z: Float[Tensor, "#batch latent"] | None = None,
+    ) -> Complex[Tensor, "#batch freq"]:
         """Evaluate the volumes ``z`` at ``freqs`` of the truth's frame."""
         points = freqs @ self.turn.to(freqs)
         return self.decoder(points, z) * self._phase(points)
@@ -168,8 +170,10 @@ class DensityDecoder:
         self.side = density.shape[0]
 
     def __call__(
-        self, freqs: Float[Tensor, "batch freq 3"], z: Float[Tensor, "batch latent"] | None = None
-    ) -> Complex[Tensor, "batch freq"]:
+        self,
+        freqs: Float[Tensor, "#batch freq 3"],
+        z: Float[Tensor, "#batch latent"] | None = None,
+    ) -> Complex[Tensor, "#batch freq"]:
         """Evaluate at ``freqs``; there is no ``z``."""
         return self.transform(freqs.flatten(0, 1)).view(freqs.shape[:2]) / self.side
 
