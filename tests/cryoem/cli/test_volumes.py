@@ -27,7 +27,8 @@ class Swing(torch.nn.Module):
         return GaussianPhantom(centres, SCALE * torch.tensor([1.0, 2]), 1.5, SIDE)
 
     def forward(self, freqs, z=None):
-        return torch.stack([self.at(float(row[0]))(f) for f, row in zip(freqs, z, strict=True)])
+        points = freqs.expand(len(z), -1, -1)
+        return torch.stack([self.at(float(row[0]))(f) for f, row in zip(points, z, strict=True)])
 
 
 def loaded_run(decoders: list) -> LoadedRun:
