@@ -20,7 +20,7 @@ from conf.compose import compose
 from train import train
 
 CASES = {
-    "noise-free": ["data.simulation.snr=.inf", "data.simulation.ctf=false"],
+    "noise-free": ["data.simulation.snr=inf", "data.simulation.ctf=false"],
     "snr-0.1": ["data.simulation.snr=0.1", "data.simulation.ctf=false"],
     "snr-0.1-ctf": ["data.simulation.snr=0.1", "data.simulation.ctf=true"],
 }
@@ -34,6 +34,7 @@ COMMON = [
     "poses=search",
     "preflight=false",
     "trainer.max_epochs=24",
+    "~callbacks.progress",
     "trainer.enable_progress_bar=false",
 ]
 
