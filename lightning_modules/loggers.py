@@ -48,7 +48,8 @@ class OneWandbRun(WandbLogger):
         artifacts: bool = False,
         **options: Any,
     ) -> None:
-        self.output_dir = Path(output_dir)
+        # absolute: W&B writes in a process of its own, which may have begun in another folder
+        self.output_dir = Path(output_dir).absolute()
         self.artifacts = artifacts
         self._noted = self.output_dir / "wandb.json"
         self._earlier_step = -1

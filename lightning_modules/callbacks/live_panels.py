@@ -107,14 +107,15 @@ class LivePanels(pl.Callback):
         found = self._judge(trainer, pl_module, now, speed)
         self._log(trainer, found.numbers)
         self._say(trainer, found)
-        done = time.perf_counter()
-        self._spent_s += done - began
-        if self._is_last(trainer):
-            self._show(trainer, self._drawn(pl_module, now, found))
-        elif self._spent_s + self._drawing_s <= self.share * self._trained_s:
-            of_volume = volume_panels(pl_module, epoch, now.mean)
-            self._show(trainer, of_volume | self._drawn(pl_module, now, found))
-            self._drawing_s = time.perf_counter() - done
+        said = time.perf_counter()
+        self._spent_s += said - began
+        has_time = self._spent_s + self._drawing_s <= self.share * self._trained_s
+        if has_time or self._is_last(trainer):
+            drawn = self._drawn(pl_module, now, found)
+            if has_time:  # what is left out after the last epoch, the export makes
+                drawn |= volume_panels(pl_module, epoch, now.mean)
+            show(drawn, self.output_dir, trainer.loggers, trainer.global_step - 1)
+            self._drawing_s = time.perf_counter() - said
             self._spent_s += self._drawing_s
         self._before = now
 
@@ -202,9 +203,6 @@ class LivePanels(pl.Callback):
         if found.moved:
             drawn["changes"] = figures.changes(found.moved)
         return drawn
-
-    def _show(self, trainer: pl.Trainer, drawn: dict[str, Figure]) -> None:
-        show(drawn, self.output_dir, trainer.loggers, trainer.global_step - 1)
 
     def _is_last(self, trainer: pl.Trainer) -> bool:
         return trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs

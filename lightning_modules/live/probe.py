@@ -43,8 +43,8 @@ class Probe:
     def __init__(self, model: Reconstruction, data: Any) -> None:
         n = model.geometry.n_particles
         size = min(n, max(_FEWEST, min(round(_SHARE * n), _MOST)))
-        searched = isinstance(model.poses, SearchedPoses)
-        rows = model.poses.held_out if searched else data.held_out
+        poses = model.poses
+        rows = poses.held_out if isinstance(poses, SearchedPoses) else data.held_out
         self._trained_on = not len(rows) and len(model.decoders) == 1
         if not len(rows):
             rows = torch.arange(n)

@@ -21,10 +21,10 @@ from cryoem.poses import KnownPoses, RefinedPoses
 from datamodules import SimulatedDataModule
 from lightning_modules import HeteroReconstruction, HomoReconstruction
 from lightning_modules.base import Reconstruction
-from lightning_modules.callbacks import LivePanels, MetricsTable
+from lightning_modules.callbacks import LivePanels, MetricsTable, live_panels
 
 SIMULATION = {
-    "motion": "linear_1d", "n_particles": 360, "box_size": 16, "pixel_size_angstrom": 15.0,
+    "motion": "linear_1d", "n_particles": 240, "box_size": 16, "pixel_size_angstrom": 15.0,
     "snr": 1.0, "shift_pixels": 0.0,
 }  # fmt: skip
 
@@ -47,7 +47,7 @@ def _model(data: SimulatedDataModule, kind: str, poses: Any = KnownPoses, **opti
 
 
 def _train(
-    folder: Path, data: SimulatedDataModule, model: Reconstruction, epochs: int = 3, **options: Any
+    folder: Path, data: SimulatedDataModule, model: Reconstruction, epochs: int = 2, **options: Any
 ) -> LivePanels:
     live = options.pop("live", None) or LivePanels(folder)
     trainer = pl.Trainer(
@@ -76,7 +76,14 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("good")
     data = _data(folder)
     logger = TensorBoardLogger(folder, name="tensorboard", version="")
-    _train(folder, data, _model(data, "hetero"), logger=logger, live=LivePanels(folder, share=1e3))
+    _train(
+        folder,
+        data,
+        _model(data, "hetero"),
+        epochs=2,
+        logger=logger,
+        live=LivePanels(folder, share=1e3),
+    )
     return folder
 
 
@@ -96,7 +103,7 @@ def test_every_panel_is_a_picture_and_the_same_one_in_tensorboard(good: Path) ->
     events.Reload()
     assert {f"panels/{name}" for name in panels} == set(events.Tags()["images"])
     sent = events.Images("panels/likelihood")
-    assert [image.step for image in sent] == [14, 29, 44]  # 15 steps an epoch, counted from 0
+    assert [image.step for image in sent] == [9, 19]  # ten steps an epoch, counted from 0
     with Image.open(good / "figures" / "likelihood.png") as picture:
         assert picture.size == (sent[-1].width, sent[-1].height)
     assert "live/probe_explained_nats" in events.Tags()["scalars"]
@@ -105,12 +112,11 @@ def test_every_panel_is_a_picture_and_the_same_one_in_tensorboard(good: Path) ->
 def test_numbers_of_each_epoch_are_in_the_table(good: Path) -> None:
     table = pd.read_csv(good / "metrics.csv")
     rows = table[table["probe_explained_nats"].notna()]
-    assert rows["epoch"].tolist() == [0, 1, 2]
+    assert rows["epoch"].tolist() == [0, 1]
     assert (rows["probe_explained_nats"] > 5).all()
     assert (rows["epoch_images_per_s"] > 0).all()
     assert rows["data_wait_share"].between(0, 1).all()
-    assert rows["latents_change"].isna().tolist() == [True, False, False]
-    assert rows["volume_change"].iloc[-1] < rows["volume_change"].iloc[1]
+    assert rows["latents_change"].isna().tolist() == [True, False]
 
 
 def test_pure_noise_is_too_noisy_and_has_no_latents(tmp_path: Path) -> None:
@@ -162,7 +168,7 @@ def test_junk_is_listed_with_its_rows(tmp_path: Path) -> None:
     _train(tmp_path, data, _model(data, "homo"))
     assert set(pd.read_csv(tmp_path / "suspicious.csv")["particle"]) >= set(junk)
     assert len(pd.read_csv(tmp_path / "suspicious.csv")) < 10
-    assert "3 of 360" in _signals(tmp_path)["suspicious particles"]["text"]
+    assert "3 of 240" in _signals(tmp_path)["suspicious particles"]["text"]
 
 
 def test_poses_that_are_right_converge(tmp_path: Path) -> None:
@@ -190,9 +196,10 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
 def test_pictures_wait_until_there_is_time_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[int] = []
-    live = LivePanels(tmp_path, share=1e-6)
-    monkeypatch.setattr(live, "_show", lambda trainer, panels: drawn.append(trainer.current_epoch))
+    steps: list[int] = []
+    monkeypatch.setattr(
+        live_panels, "show", lambda drawn, folder, loggers, step: steps.append(step)
+    )
     data = _data(tmp_path)
-    _train(tmp_path, data, _model(data, "homo"), live=live)
-    assert drawn == [2]  # the last, in any case
+    _train(tmp_path, data, _model(data, "homo"), live=LivePanels(tmp_path, share=1e-6))
+    assert steps == [19]  # after the second of two epochs, in any case
