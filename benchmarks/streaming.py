@@ -17,12 +17,13 @@ reads" are those of its lazy image source alone.
 import argparse
 import json
 import logging
+import multiprocessing
 import os
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ import torch
 
 from conf.checks import check
 from conf.compose import compose
+from cryoem.batch import RawBatch
 from cryoem.io.volume import write_stack
 from datamodules import ParticleDataModule
 from train import train
@@ -40,6 +42,7 @@ from train import train
 BATCH = 64
 _BUFFER = 8 << 20
 _STEPS = 40
+_WARM_UP = 3.0  # seconds, in which workers start and memory is had
 
 
 @dataclass(frozen=True)
@@ -84,23 +87,29 @@ def forget(star: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def processor_seconds() -> float:
+    """Of this process, and of its workers while they live."""
+    total = sum(os.times()[:2])
+    for worker in multiprocessing.active_children():
+        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
 def measure(parts: Iterator[int], seconds: float) -> Rate:
     """Count images until they or the time are at an end."""
-    start, cpu = time.perf_counter(), os.times()
+    start, cpu = time.perf_counter(), processor_seconds()
     images = 0
     for count in parts:
         images += count
         if time.perf_counter() - start > seconds:
             break
-    wall = time.perf_counter() - start
-    del parts  # workers end, and their seconds count
-    now = os.times()
-    return Rate(images, wall, sum(now[:4]) - sum(cpu[:4]))
+    return Rate(images, time.perf_counter() - start, processor_seconds() - cpu)
 
 
-def batches(data: ParticleDataModule, ready: bool) -> Iterator[int]:
+def batches(data: ParticleDataModule, loader: Iterable[RawBatch], ready: bool) -> Iterator[int]:
     """Images of one epoch."""
-    for raw in data.train_dataloader():
+    for raw in loader:
         if ready:
             data.on_after_batch_transfer(raw, 0)
         yield len(raw)
@@ -115,19 +124,19 @@ def opened(star: Path, placement: str, workers: int | None = None) -> ParticleDa
     return data
 
 
-def training_rate(star: Path, placement: str) -> float:
-    """Images per second of a training: the median over its steps."""
+def training_rates(star: Path, placement: str) -> np.ndarray:
+    """Images per second of a training with latents, for every step."""
     with tempfile.TemporaryDirectory() as folder:
         overrides = [
             f"data.particles={star}", f"data.placement={placement}", f"data.batch_size={BATCH}",
-            "data.sign=light", "model=homo", "trainer=cpu", "trainer.max_epochs=1",
+            "data.sign=light", "model=hetero", "trainer=cpu", "trainer.max_epochs=1",
             f"+trainer.limit_train_batches={_STEPS}", "callbacks.metrics.every_n_steps=1",
             "~callbacks.export", "~callbacks.progress", "trainer.enable_progress_bar=false",
-            f"output_dir={folder}/run",
+            f"output_dir={folder}/run", "preflight=false",
         ]  # fmt: skip
         train(check(compose(overrides)))
         table = pd.read_csv(f"{folder}/run/metrics.csv")
-    return float(table["images_per_s"].median())
+    return table["images_per_s"].dropna().to_numpy()
 
 
 def original(python: str, star: Path, loader: str, seconds: float, threads: int) -> Rate:
@@ -190,7 +199,9 @@ def compare(star: Path, args: argparse.Namespace) -> None:
 
     def ours(name: str, data: ParticleDataModule, ready: bool) -> None:
         name += ", ready" if ready else ", raw"
-        line(name, lambda: measure(batches(data, ready), args.seconds), star, args)
+        loader = data.train_dataloader()  # as in a training, the same in every epoch
+        measure(batches(data, loader, ready), _WARM_UP)
+        line(name, lambda: measure(batches(data, loader, ready), args.seconds), star, args)
 
     for workers in (0, 1, 2):
         ours(f"stream, {workers} workers", opened(star, "stream", workers), False)
@@ -203,7 +214,16 @@ def compare(star: Path, args: argparse.Namespace) -> None:
         for loader in ("random reads", "lazy, 2 workers", "lazy, 0 workers", "eager, 0 workers"):
             once = partial(original, args.original, star, loader, args.seconds, args.threads)
             line(f"original, {loader}", once, star, args)
-    speeds = {place: training_rate(star, place) for place in ("stream", "ram")}
+    compare_trainings(star, args.repeats)
+
+
+def compare_trainings(star: Path, repeats: int) -> None:
+    """Print the rate of a training that reads from disk, and from memory, in turn."""
+    found: dict[str, list[np.ndarray]] = {"stream": [], "ram": []}
+    for _ in range(repeats):
+        for place, rates in found.items():
+            rates.append(training_rates(star, place))
+    speeds = {place: float(np.median(np.concatenate(rates))) for place, rates in found.items()}
     for place, rate in speeds.items():
         print(f"training, {place:24} {rate:9.0f} images/s, {rate / speeds['ram']:.3f} of ram")
 

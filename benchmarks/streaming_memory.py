@@ -26,7 +26,8 @@ import sys, torch
 from benchmarks.streaming import batches, opened
 torch.set_num_threads(1)
 print("imported", flush=True); sys.stdin.readline()
-for _ in batches(opened(sys.argv[1], "stream", 2), ready=True):
+data = opened(sys.argv[1], "stream", 2)
+for _ in batches(data, data.train_dataloader(), ready=True):
     pass
 """
 

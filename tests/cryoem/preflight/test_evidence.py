@@ -8,12 +8,13 @@ import pytest
 import torch
 from phantom_particles import write_phantom_particles
 
+from benchmarks.preflight import examined, negated, rescaled, shuffled, transposed
 from cryoem.batch import Pose
 from cryoem.ctf import evaluate_ctf
 from cryoem.io.source import StackSource, open_particles
 from cryoem.io.volume import write_stack
 from cryoem.preflight import decide_sign
-from cryoem.preflight.evidence import Evidence, gather, standard_errors
+from cryoem.preflight.evidence import standard_errors
 from cryoem.preflight.readings import STATED
 from cryoem.preflight.sample import read_sample
 from cryoem.preflight.trial import Reading, _explained, try_reading
@@ -43,32 +44,6 @@ def opened(shared_data: Path):
 def found(opened):
     """Evidence for a set as it is, gathered once."""
     return cache(lambda name: examined(opened(name), opened(name).table.pose))
-
-
-def examined(source: StackSource, pose: Pose | None) -> Evidence:
-    return gather(source, pose, torch.arange(len(source.table)))
-
-
-def shuffled(pose: Pose) -> Pose:
-    return pose[torch.randperm(len(pose), generator=torch.Generator().manual_seed(1))]
-
-
-class Negated(StackSource):
-    def read(self, index):
-        return -super().read(index)
-
-
-def negated(source: StackSource) -> StackSource:
-    return Negated(source.table, source.geometry, source.reader)
-
-
-def rescaled(source: StackSource, factor: float) -> StackSource:
-    """The same particles in a file with another pixel size; its shifts are in angstrom."""
-    table, geometry = source.table, source.geometry
-    pose = Pose(table.pose.rotation, table.pose.shift / factor)
-    table = replace(table, pose=pose, pixel_size_angstrom=factor * table.pixel_size_angstrom)
-    geometry = replace(geometry, pixel_size_angstrom=factor * geometry.pixel_size_angstrom)
-    return replace(source, table=table, geometry=geometry)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -123,8 +98,7 @@ def test_shuffled_poses_are_refused_and_the_sign_is_found_all_the_same(name: str
 
 @pytest.mark.parametrize("name", ["toy", "hand", "homog"])
 def test_transposed_rotations_are_refused_by_name(name: str, opened) -> None:
-    pose = opened(name).table.pose
-    evidence = examined(opened(name), Pose(pose.rotation.mT, pose.shift))
+    evidence = examined(opened(name), transposed(opened(name).table.pose))
     verdict = judge_poses(evidence)
     assert verdict.level is Level.CONTRADICTION
     assert "rotations transposed" in verdict.text
