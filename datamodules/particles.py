@@ -141,6 +141,7 @@ class ParticleDataModule(pl.LightningDataModule):
         self.seed = seed
         self.halves = halves
         self._images: ImageStore | None = None
+        self._constant: set[int] = set()
 
     def setup(self, stage: str | None = None) -> None:
         """Open the file, decide the sign, measure noise and signal, load what is to be loaded.
@@ -308,7 +309,7 @@ class ParticleDataModule(pl.LightningDataModule):
         if workers is None:
             workers = STREAM_WORKERS if n > window else 0
         pinned = device.type == "cuda"
-        return ImagesOnDisk(self.source, min(n, window), workers, pinned)
+        return ImagesOnDisk(self.source, min(n, window), workers, pinned, self._constant)
 
     def _check_settings(self) -> None:
         if self.sign not in ("auto", *SIGNS):

@@ -113,10 +113,11 @@ def choose_placement(
             f"{_gigabytes(free[chosen])} free at most {MOST_SHARE:.0%} are used; "
             "use data.placement=stream"
         )
+    why = f"; auto holds what takes at most {AUTO_SHARE:.0%} of that" if wanted == "auto" else ""
     log.info(
-        "data.placement=%s: %s; the images take %s as %s, %s of memory are free and %s on a GPU",
+        "data.placement=%s: %s; the images take %s as %s, %s of memory are free and %s on a GPU%s",
         wanted, chosen, _gigabytes(needed), dtype, _gigabytes(host_bytes),
-        _gigabytes(device_bytes),
+        _gigabytes(device_bytes), why,
     )  # fmt: skip
     return Placement(chosen, dtype)
 

@@ -5,6 +5,7 @@ and the kernel puts each where its batch wants it, in memory that is shared. Whi
 handed out the next one fills up, so that two of them are held, however large the files are.
 """
 
+import logging
 import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cryoem.errors import InputError
-from cryoem.io.pixels import check_finite
+from cryoem.io.pixels import are_constant, check_finite
 from cryoem.io.source import ParticleSource
 
+log = logging.getLogger(__name__)
 BLOCK_BYTES = 8 << 20
 WINDOW_BYTES = 256 << 20
 
@@ -106,13 +108,22 @@ class ImagesOnDisk:
         Processes that read; 0 reads here.
     pin_memory
         Hand out batches in page-locked memory.
+    constant
+        Rows of images known to have the same value everywhere. Those that are found are added, and
+        a warning at the end of the pass counts them.
     """
 
     def __init__(
-        self, source: ParticleSource, largest_window: int, num_workers: int, pin_memory: bool
+        self,
+        source: ParticleSource,
+        largest_window: int,
+        num_workers: int,
+        pin_memory: bool,
+        constant: set[int],
     ) -> None:
         self._source = source
         self._pinned = pin_memory
+        self._constant = constant
         self._requests = _Requests()
         self._memory = (_shared(source, largest_window), _shared(source, largest_window))
         self._reader: DataLoader[Any] = DataLoader(
@@ -138,10 +149,13 @@ class ImagesOnDisk:
             self._plan(number, batches) for number, batches in enumerate(windows)
         )
         self._requests.newest = 1
+        known = len(self._constant)
         try:
             yield from self._passed_out(coming, iter(self._reader))
         finally:
             self._requests.windows = ()  # or it and we would hold each other, and the workers
+            if len(self._constant) > known:
+                self._warn()
 
     def _passed_out(
         self, coming: Iterator[_Window], pieces: Iterator[Any]
@@ -172,7 +186,17 @@ class ImagesOnDisk:
             batch = torch.empty(part.shape, dtype=part.dtype, pin_memory=self._pinned)
             batch.copy_(part)
             check_finite(batch, rows, self._source.table)
+            self._constant.update(rows[are_constant(batch)].tolist())
             yield rows, batch
+
+    def _warn(self) -> None:
+        table = self._source.table
+        first = int(table.row[min(self._constant)])
+        log.warning(
+            "%s: %d of %d images have the same value in every pixel, first that of row %d (from "
+            "0); cryoem preflight --all writes a selection without them",
+            table.path, len(self._constant), len(table), first,
+        )  # fmt: skip
 
 
 def _receive(pieces: Iterator[bool | InputError], count: int) -> None:

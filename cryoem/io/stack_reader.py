@@ -77,7 +77,7 @@ class StackReader:
         header = self._headers[stack]
         direct = header.dtype == images.dtype
         raw = np.empty((0 if direct else len(place), header.height, header.width), header.dtype)
-        targets = [images[k] for k in place] if direct else [raw]
+        targets = _images(images, place) if direct else [raw.data.cast("B")]
         try:
             whole = _pread(self._file(stack), targets, _start(header, frame))
         except OSError as error:
@@ -120,18 +120,24 @@ def _start(header: MrcHeader, frame: int) -> int:
     return header.data_offset + frame * header.image_bytes
 
 
-def _pread(descriptor: int, targets: list[np.ndarray], start: int) -> bool:
+def _images(images: np.ndarray, place: np.ndarray) -> list[memoryview]:
+    """Bytes of the images at these places."""
+    every, length = images.data.cast("B"), images[0].nbytes
+    return [every[start : start + length] for start in (length * place).tolist()]
+
+
+def _pread(descriptor: int, targets: list[memoryview], start: int) -> bool:
     """Fill the targets, in turn, from this place of the file; False if it ends before."""
-    left = [target.data.cast("B") for target in targets]
-    while left:
-        count = os.preadv(descriptor, left, start)
+    missing = sum(map(len, targets))
+    while missing:
+        count = os.preadv(descriptor, targets, start)
         if count == 0:
             return False
-        start += count
-        while left and count >= len(left[0]):
-            count -= len(left.pop(0))
-        if count:
-            left[0] = left[0][count:]
+        start, missing = start + count, missing - count
+        while missing and count >= len(targets[0]):
+            count -= len(targets.pop(0))
+        if missing:
+            targets[0] = targets[0][count:]
     return True
 
 

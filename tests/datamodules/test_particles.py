@@ -213,6 +213,26 @@ def test_a_bad_pixel_met_by_a_worker_is_one_line_without_a_traceback(tmp_path: P
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_images_of_one_value_met_on_the_way_are_counted_once(
+    tmp_path: Path, num_workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    particles = write_phantom_particles(tmp_path, n=70)
+    data = _data(particles, placement="stream", num_workers=num_workers)
+    stack = np.memmap(tmp_path / "particles.mrcs", "<f4", "r+", 1024, (70, 16, 16))
+    stack[[33, 50]] = 2.5
+    stack[60, 8] = 2.5  # the middle row alone
+    stack.flush()
+    for epoch in range(2):
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        assert sum(len(batch) for batch in loader) == 70
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 1
+    assert "2 of 70 images have the same value in every pixel, first that of row 33" in warnings[0]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -244,6 +264,7 @@ def test_auto_takes_the_nearest_place_with_room_and_says_why(
     assert _choose("auto", 11) == ("stream", "float32")
     assert "data.placement=auto: stream; the images take 0.00 GB (44 bytes)" in caplog.text
     assert "100 bytes) of memory are free" in caplog.text
+    assert "auto holds what takes at most 40% of that" in caplog.text
 
 
 def test_a_device_that_is_too_small_for_float32_gets_float16() -> None:
