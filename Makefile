@@ -12,7 +12,7 @@ help: ## list the targets
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,tensorboard,model]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,tensorboard,model,sweep]'
 	@touch $@
 
 install: .venv/installed ## make .venv from the pinned constraints

@@ -76,7 +76,8 @@ def problems(config: DictConfig) -> list[str]:
     for key, value in _given(config, FILES):
         if not Path(value).exists():
             found.append(f"{key}={value}: no such file; paths start from {Path.cwd()}")
-    return [*found, *_selection(config), *_window(config), *_posterior(config), *_search(config)]
+    found += [*_selection(config), *_window(config), *_posterior(config)]
+    return [*found, *_search(config), *_held_out(config)]
 
 
 def _listed(choices: tuple[Any, ...]) -> str:
@@ -118,10 +119,20 @@ def _search(config: DictConfig) -> list[str]:
         for top in (0.5 if key.endswith("held_out") else 1.0,)
         if not 0 <= value < top
     ]
-    if config.data.held_out and "held_out" in config.poses:
+    return found
+
+
+def _held_out(config: DictConfig) -> list[str]:
+    """Particles that train nothing need a pose and a latent all the same."""
+    share = config.data.held_out
+    found = []
+    if share and "held_out" in config.poses:
         found.append(
-            f"data.held_out={config.data.held_out}: a search holds out particles of its own; "
-            "set poses.held_out"
+            f"data.held_out={share}: a search holds out particles of its own; set poses.held_out"
+        )
+    if share and config.model.get("encoder", {}).get("_target_", "").endswith("TableEncoder"):
+        found.append(
+            f"data.held_out={share}: model/encoder=table has no latents for them; choose another"
         )
     return found
 

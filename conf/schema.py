@@ -198,20 +198,51 @@ class TrainConf:
 
 @dataclass
 class ClusterConf:
-    jobs: int = MISSING
+    executor: str = MISSING
+    parallel: int = MISSING
+    parameters: dict[str, Any] = MISSING
+
+
+@dataclass
+class SubsetConf:
+    n_particles: int = MISSING
+    box_size: int = MISSING
+    epochs: int = MISSING
+
+
+@dataclass
+class HparamsConf:
+    sampler: str = MISSING
+    trials: int | None = MISSING
+    prune: bool = MISSING
+    seed: int = MISSING
+    space: dict[str, str] = MISSING
+    also: dict[str, list[str]] = MISSING
+    subset: SubsetConf | None = MISSING
+
+
+@dataclass
+class ObjectiveConf:
+    metric: str = MISSING
+    column: str | None = MISSING
+    maximise: bool = MISSING
+    overrides: list[str] = MISSING
 
 
 @dataclass
 class SweepConf:
     name: str = MISSING
-    objective: str = MISSING
-    hparams: dict[str, str] = MISSING
+    hparams: HparamsConf = MISSING
+    objective: ObjectiveConf = MISSING
     cluster: ClusterConf = MISSING
 
 
 SCHEMAS = {
     "train_schema": TrainConf,
     "sweep_schema": SweepConf,
+    "hparams/hparams_schema": HparamsConf,
+    "objective/objective_schema": ObjectiveConf,
+    "cluster/cluster_schema": ClusterConf,
     "data/particles_schema": ParticlesConf,
     "data/simulated_schema": SimulatedConf,
     "model/hetero_schema": HeteroConf,

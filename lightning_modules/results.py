@@ -141,6 +141,7 @@ def _homo(folder: Path, model: Reconstruction, truth: Truth | None, found: Findi
         found.resolution.append(
             resolution_entry(curve, GOLD_STANDARD, voxel_size, "half-set volumes", mask)
         )
+    found.metrics["mean_fsc_of_half_sets"] = found.curves["half maps"].mean()
     if truth is not None:
         aligned = torch.from_numpy(next(_compared(model, model.decoders, None, found)))
         curve = fsc(aligned, truth.volume("mean", side))

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -92,7 +93,7 @@ def sweep_curves(
     axes = figure.subplots()
     for name, curve in curves.items():
         colour = _STOPPED if name in stopped else COLOURS[0]
-        style = {"color": colour, "lw": 1.2, "alpha": 0.8, "marker": "o", "ms": 2.5}
+        style: dict[str, Any] = {"color": colour, "lw": 1.2, "alpha": 0.8, "marker": "o", "ms": 2.5}
         if name == best:
             style |= {"color": COLOURS[1], "lw": 2.4, "alpha": 1.0, "zorder": 5}
         axes.plot([epoch + 1 for epoch in curve], list(curve.values()), **style)

@@ -1,0 +1,1 @@
+"""Many trainings: which ones, where they run, and what they say together."""
