@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format types bench docs clean
+.PHONY: help install demo test test-slow lint format types bench profile docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ types: install ## static types
 
 bench: install ## timings, beside the original where it does the same job
 	$(BIN)/python -m benchmarks
+
+profile: install ## where the time of a training step goes
+	$(BIN)/python -m benchmarks.profile_step
 
 docs: install ## the command-line reference, from the programs' own help
 	$(BIN)/python -m docs
