@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cryoem.figures.style import COLOURS, VALUES, new_figure, styled
 
@@ -109,6 +110,7 @@ def sweep_curves(
         axes.plot([], [], color=_STOPPED, marker="x", mec="#555555", label="stopped")
     axes.legend()
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.set_ylabel(label)
     axes.grid(alpha=0.25, lw=0.6)
     return figure
