@@ -98,6 +98,7 @@ def ours(size: Size, batch: int, precision: str, particles: Path, gpu: bool) -> 
         "trainer.enable_progress_bar=false",
         "~callbacks.export",
         "~callbacks.progress",
+        "~callbacks.live",  # takes a share of hours, more of such short epochs
         "preflight=false",
         "resume=never",
     ]
