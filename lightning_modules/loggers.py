@@ -111,7 +111,8 @@ class OneWandbRun(WandbLogger):
         if checkpoint is not None:
             state = torch.load(checkpoint, weights_only=True, mmap=True, map_location="cpu")
             run_id = state.get(RUN_ID)
-        return {"id": run_id or secrets.token_hex(4), "step": -1}
+        given = os.environ.get("WANDB_RUN_ID")  # by the agent of a W&B sweep
+        return {"id": run_id or given or secrets.token_hex(4), "step": -1}
 
     def _note(self, step: int) -> None:
         """Write down how far the run is; one without an id is switched off."""
