@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from cryoem.io.atomic import atomic_path
-from cryoem.io.source import open_particles
 
 
 def cheap_data(
@@ -35,6 +34,8 @@ def cheap_data(
         if n > n_particles:
             overrides["data.simulation.n_particles"] = str(n_particles)
     else:
+        from cryoem.io.source import open_particles  # torch takes seconds
+
         names = ("root", "passthrough", "poses", "ctf", "select")
         source = open_particles(
             data["particles"],
