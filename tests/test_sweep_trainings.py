@@ -35,6 +35,6 @@ def test_points_of_two_processes_each_run_beside_each_other(tmp_path: Path) -> N
         rows = list(csv.DictReader(file))
     assert [row["state"] for row in rows] == ["finished", "finished"]
     for row in rows:
-        assert "distributed_backend=gloo" in (folder / "logs" / f"{row['point']}.txt").read_text()
+        assert "MEMBER: 1/2" in (folder / row["point"] / "run.log").read_text()
         assert (folder / row["point"] / "report.html").is_file()
     assert (folder / "best.yaml").is_file()
