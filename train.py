@@ -9,6 +9,7 @@ Everything lands in runs/NAME; the same command goes on where the run stopped.
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from conf.checks import check
 from conf.compose import compose, parse
 from conf.folder import begin, log_to_console, logged, removed_on_failure, results
+from conf.launch import is_first
 from conf.resume import Start, finished_epochs, plan
 from cryoem.errors import InputError
 
@@ -48,6 +50,7 @@ def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModu
     import pytorch_lightning as pl  # here, because it takes seconds, and a typing error should not
 
     from cryoem.poses.searched import random_poses
+    from lightning_modules.cluster import cluster
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: Any = instantiate(config.data)
@@ -55,6 +58,7 @@ def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModu
         trainer = instantiate(config.trainer)(
             callbacks=list(instantiate(config.callbacks).values()),
             logger=list(instantiate(config.logger).values()),
+            plugins=cluster(),
         )
     data.prepare_data()
     data.setup()
@@ -93,6 +97,14 @@ def preflight(config: DictConfig, data: Any, model: Any, trainer: "pl.Trainer") 
     log.info("preflight: %s, in %.0f s", page, findings.seconds)
 
 
+def fit(trainer: "pl.Trainer", model: Any, data: Any, checkpoint: Path | None) -> None:
+    """Train; what Lightning turns into an exit stays the interruption that it was."""
+    try:
+        trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:
+        raise stop.__context__ or stop from None
+
+
 def train(config: DictConfig) -> dict[str, float]:
     """Train as a checked configuration says; returns the last value of every metric."""
     folder = Path(config.output_dir)
@@ -103,24 +115,29 @@ def train(config: DictConfig) -> dict[str, float]:
     with removed_on_failure(folder), logged(folder):
         data, model, trainer = build(config)
     with logged(folder):
-        if config.preflight and start.checkpoint is None and trainer.is_global_zero:
+        if config.preflight and start.checkpoint is None and is_first():
             preflight(config, data, model, trainer)
         if config.preflight == "only":
             return {}
-        begin(folder, config, afresh=start.checkpoint is None)
+        if is_first():
+            begin(folder, config, start.checkpoint)
         for logger in trainer.loggers:
             logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(config)))
-        trainer.fit(model, data, ckpt_path=start.checkpoint, weights_only=True)
+        fit(trainer, model, data, start.checkpoint)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run what a command line asks for; returns the exit status: 0, or 2 for bad input."""
+    """Run what a command line asks for; returns the exit status.
+
+    0: finished; 2: bad input; 130, 138, 143: stopped by Ctrl-C, SIGUSR1, SIGTERM, as a shell says
+    it, with everything saved; 75: another process of the run is gone; 1: anything else.
+    """
     # threads that wait by spinning make small networks several times slower on a shared machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    options = parse(sys.argv[1:] if argv is None else argv, str(__doc__))
     log_to_console()
     try:
+        options = parse(sys.argv[1:] if argv is None else argv, str(__doc__))
         config = compose(options.overrides, options.config_name, options.config_dir)
         if options.cfg:
             print(OmegaConf.to_yaml(config))
@@ -129,10 +146,11 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
+    except KeyboardInterrupt as stop:
         print("train.py: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    print(results(Path(config.output_dir)))
+        return 128 + getattr(stop, "signal", signal.SIGINT)
+    if is_first():
+        print(results(Path(config.output_dir)))
     return 0
 
 

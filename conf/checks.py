@@ -36,6 +36,10 @@ POSITIVE = (
     "poses.shift_pixels",
 )
 NOT_NEGATIVE = ("model.beta", "model.beta_warmup_epochs", "seed")
+NOT_LAUNCHED = (
+    "trainer=multinode: this process is by itself; "
+    "torchrun or srun start one for each device, see docs/clusters.md"
+)
 EVEN = ("data.box_size", "data.simulation.box_size")
 
 
@@ -76,6 +80,8 @@ def problems(config: DictConfig) -> list[str]:
     for key, value in _given(config, FILES):
         if not Path(value).exists():
             found.append(f"{key}={value}: no such file; paths start from {Path.cwd()}")
+    if config.trainer.get("num_nodes") == 0:
+        found.append(NOT_LAUNCHED)
     found += [*_selection(config), *_window(config), *_posterior(config)]
     return [*found, *_search(config), *_held_out(config)]
 

@@ -29,7 +29,18 @@ def groups() -> dict[str, list[str]]:
 
 
 def parse(argv: list[str], description: str) -> argparse.Namespace:
-    """Split a command line into options and overrides; ``--help`` lists groups and choices."""
+    """Split a command line into options and overrides; ``--help`` lists groups and choices.
+
+    Raises
+    ------
+    InputError
+        For ``--multirun``: processes of one training would each start all the others.
+    """
+    if {"-m", "--multirun"} & set(argv):
+        raise InputError(
+            "--multirun: one process does not train many times.\n"
+            "python sweep.py takes the same key=a,b and gives every training its own processes"
+        )
     width = max(map(len, groups()))
     choices = "\n".join(f"  {g:{width}s}  {', '.join(names)}" for g, names in groups().items())
     parser = argparse.ArgumentParser(
@@ -114,7 +125,10 @@ def explain(error: Exception, overrides: list[str]) -> str:
     if isinstance(cause, OmegaConfBaseException):
         value = next((o for o in overrides if o.startswith(f"{cause.full_key}=")), cause.full_key)
         return f"{value}: {str(cause).splitlines()[0]}"
-    return f"cannot use {' '.join(overrides)!r}: {str(error).splitlines()[0]}"
+    first = str(error).splitlines()[0]
+    if first.startswith("Ambiguous value"):
+        first += "; for a training with each value: python sweep.py"
+    return f"cannot use {' '.join(overrides)!r}: {first}"
 
 
 def _unknown_key(full_key: str, parent: Any) -> str:

@@ -9,16 +9,23 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from conf.launch import is_first
+from conf.resume import LAST, PREVIOUS
 from cryoem.io.atomic import atomic_path
 
 RESULTS = ("preflight.html", "volumes", "figures", "report.html")
 
 
 def log_to_console() -> None:
-    """Show on stdout what this project says and others warn of; the rest is for ``run.log``."""
+    """Show on stdout what this project says and others warn of; the rest is for ``run.log``.
+
+    Of several processes only the first says what all would say.
+    """
     console = logging.StreamHandler(sys.stdout)
     console.setFormatter(logging.Formatter("%(message)s"))
     console.addFilter(_is_for_the_user)
+    if not is_first():
+        console.setLevel(logging.CRITICAL)
     logging.basicConfig(level=logging.INFO, handlers=[console])
     logging.captureWarnings(True)
 
@@ -43,7 +50,13 @@ class _RunLog(logging.FileHandler):
 
 @contextmanager
 def logged(folder: Path) -> Iterator[None]:
-    """Append to ``folder/run.log`` what any library logs, from the level INFO on."""
+    """Append to ``folder/run.log`` what any library logs, from the level INFO on.
+
+    One process does, or every line would be there once for each.
+    """
+    if not is_first():
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     handler = _RunLog(folder / "run.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -61,7 +74,13 @@ def logged(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def removed_on_failure(folder: Path) -> Iterator[None]:
-    """Make ``folder``; if the block fails, remove it again, with the parents that were made."""
+    """Make ``folder``; if the block fails, remove it again, with the parents that were made.
+
+    The first process does; the others may still be reading what it has made.
+    """
+    if not is_first():
+        yield
+        return
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -72,11 +91,16 @@ def removed_on_failure(folder: Path) -> Iterator[None]:
         raise
 
 
-def begin(folder: Path, config: DictConfig, afresh: bool) -> None:
+def begin(folder: Path, config: DictConfig, checkpoint: Path | None) -> None:
     """Write ``config.yaml``; starting afresh, drop what an earlier run would go on from."""
-    if afresh:
-        for name in ("checkpoints/last.ckpt", "metrics.csv", "metrics.json"):
-            (folder / name).unlink(missing_ok=True)
+    last = folder / "checkpoints" / LAST
+    if checkpoint is None:
+        earlier = (last, last.with_name(PREVIOUS), folder / "metrics.csv", folder / "metrics.json")
+        for file in earlier:
+            file.unlink(missing_ok=True)
+    elif checkpoint != last:  # that one is damaged, and must not become the one before
+        with atomic_path(last) as path:
+            shutil.copyfile(checkpoint, path)
     with atomic_path(folder / "config.yaml") as path:
         OmegaConf.save(config, path)
 

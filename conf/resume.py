@@ -1,6 +1,8 @@
 """What an earlier run in the same folder means for a new one."""
 
 import json
+import logging
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from conf.stored import load_stored
 from cryoem.errors import InputError
 
+log = logging.getLogger("train")
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 # What may change between two parts of one run: how long, where and how fast, not what.
 FREE = (
     "resume",
@@ -22,9 +26,13 @@ FREE = (
     "data.placement",
     "trainer.accelerator",
     "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.use_distributed_sampler",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
     "trainer.max_epochs",
+    "trainer.max_time",
 )
 
 
@@ -45,18 +53,48 @@ def plan(config: DictConfig) -> Start:
         If ``resume=must`` and there is nothing, or the earlier run was another experiment.
     """
     folder = Path(config.output_dir)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
+    last, previous = (folder / "checkpoints" / name for name in (LAST, PREVIOUS))
     if config.resume == "never":
         return Start()
-    if not checkpoint.is_file():
+    if not last.is_file() and not previous.is_file():
         if config.resume == "must":
             raise InputError(
-                f"resume=must: there is no {checkpoint}.\n"
-                "Check name= or output_dir=, or drop resume=must"
+                f"resume=must: there is no {last}.\nCheck name= or output_dir=, or drop resume=must"
             )
         return Start()
     _refuse_another_experiment(config, folder)
-    return Start(checkpoint, finished_epochs(folder) >= config.trainer.max_epochs)
+    if finished_epochs(folder) >= config.trainer.max_epochs:
+        return Start(finished=True)
+    return Start(newest_whole(folder / "checkpoints"))
+
+
+def newest_whole(checkpoints: Path) -> Path:
+    """The last checkpoint, or the one before if that is damaged or gone.
+
+    Raises
+    ------
+    InputError
+        If both are.
+    """
+    last, previous = checkpoints / LAST, checkpoints / PREVIOUS
+    if _is_whole(last):
+        return last
+    if _is_whole(previous):
+        log.warning("%s is damaged; going on from the one before it, %s", last, previous)
+        return previous
+    raise InputError(
+        f"{last} is damaged, and there is no good {PREVIOUS} beside it.\n"
+        "resume=never starts over in this folder"
+    )
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether every part of the archive has the checksum that it was written with."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def finished_epochs(folder: Path) -> int:

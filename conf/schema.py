@@ -11,6 +11,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from conf.launch import devices_per_machine, machines
+
 
 @dataclass
 class Factory:
@@ -262,12 +264,13 @@ SCHEMAS = {
 
 
 def register_schemas() -> None:
-    """Tell Hydra the types, and the one function that YAML files may call."""
+    """Tell Hydra the types, and the functions that YAML files may call."""
     store = ConfigStore.instance()
     for path, node in SCHEMAS.items():
         group, _, name = path.rpartition("/")
         store.store(name, node, group=group or None)
-    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    for function in (run_name, machines, devices_per_machine):
+        OmegaConf.register_new_resolver(function.__name__, function, replace=True)
 
 
 def run_name(data: DictConfig) -> str:

@@ -32,7 +32,12 @@ def composed(tmp_path: Path, *overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_composes_and_builds(choice: str, tmp_path: Path) -> None:
+def test_every_choice_composes_and_builds(
+    choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if choice == "trainer=multinode":  # as a launcher with one process
+        monkeypatch.setenv("GROUP_WORLD_SIZE", "1")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     # the default encoder is only for decoders that are linear in the latent
     others = ["model/encoder=mlp"] if choice.startswith("model/decoder=") else []
     config = composed(tmp_path, choice, *others)

@@ -17,8 +17,9 @@ _STEPS_BETWEEN_AGREEMENTS = 50
 class LastCheckpoint(Checkpoint):
     """Keeps ``<output_dir>/checkpoints/last.ckpt`` fresh; complete or not at all.
 
-    Written at the end of each epoch, every ``every_n_minutes`` and every ``every_n_steps`` (None:
-    never), and when a run is interrupted between two steps.
+    The one before it stays as ``previous.ckpt``, in case the disk damages the last. Written at the
+    end of each epoch, every ``every_n_minutes`` and every ``every_n_steps`` (None: never), and when
+    a run is interrupted between two steps.
     """
 
     def __init__(
@@ -28,11 +29,15 @@ class LastCheckpoint(Checkpoint):
         every_n_steps: int | None = None,
     ) -> None:
         self.path = Path(output_dir) / "checkpoints" / "last.ckpt"
+        self.previous = self.path.with_name("previous.ckpt")
         self.every_n_minutes = every_n_minutes
         self.every_n_steps = every_n_steps
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and remove what a killed process has left half written."""
+        if trainer.is_global_zero:
+            for leftover in self.path.parent.glob(f".{self.path.name}.*"):
+                leftover.unlink()
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(
@@ -43,7 +48,9 @@ class LastCheckpoint(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save if steps or minutes are over."""
+        """Save if steps or minutes are over, and the epoch is not."""
+        if trainer.is_last_batch:
+            return
         if self._steps_over(trainer) or self._minutes_over(trainer):
             self._save(trainer, pl_module)
 
@@ -78,8 +85,8 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             with atomic_path(self.path) as temporary:
                 trainer.save_checkpoint(temporary, weights_only=False)
-        else:
-            trainer.save_checkpoint(
-                self.path, weights_only=False
-            )  # takes part in gathering, writes nothing
+                if self.path.exists():
+                    self.path.replace(self.previous)
+        else:  # takes part in gathering, writes nothing
+            trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_at = time.monotonic()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 
 from cryoem.decoders.framed import volume_frame
@@ -16,6 +17,7 @@ from lightning_modules.live.sinks import send, send_final
 from lightning_modules.results import Latents, write_results
 
 log = logging.getLogger(__name__)
+_KEY = "logged"
 
 
 class ExportRun(pl.Callback):
@@ -28,9 +30,11 @@ class ExportRun(pl.Callback):
         self.output_dir = Path(output_dir)
         self.n_volumes = n_volumes
         self._written = False
+        self._logged: dict[str, float] = {}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write, while the model is still on its device and the ranks are still together."""
+        self._note(trainer)
         latents = None
         if isinstance(pl_module, HeteroReconstruction):
             latents = _latents(trainer, pl_module, trainer.global_rank, trainer.world_size)
@@ -49,6 +53,28 @@ class ExportRun(pl.Callback):
             latents = _latents(trainer, pl_module)
         self._write(trainer, pl_module, latents)
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note the last values, in case only the results remain to be written."""
+        self._note(trainer)
+        checkpoint[_KEY] = self._logged
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take them back."""
+        self._logged = checkpoint.get(_KEY, {})
+
+    def _note(self, trainer: pl.Trainer) -> None:
+        """Last values of what was logged, those of the training step as means over the ranks."""
+        now = {name: value.float() for name, value in trainer.callback_metrics.items()}
+        shared = sorted(name for name in now if name.startswith("train/"))  # each rank has its own
+        if shared and trainer.world_size > 1:
+            values = torch.stack([now[name] for name in shared]).to(trainer.strategy.root_device)
+            now |= zip(shared, trainer.strategy.reduce(values, reduce_op="mean"), strict=True)
+        self._logged |= {name: float(value) for name, value in now.items()}
+
     def _write(
         self,
         trainer: pl.Trainer,
@@ -60,8 +86,9 @@ class ExportRun(pl.Callback):
             return
         log.info("writing volumes, figures and the report to %s", self.output_dir)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        counts = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
         pictures, numbers = write_results(
-            self.output_dir, pl_module, data, latents, _training(trainer), self.n_volumes
+            self.output_dir, pl_module, data, latents, counts | self._logged, self.n_volumes
         )
         send(pictures, trainer.loggers, trainer.global_step - 1)
         send_final(numbers, trainer.loggers, trainer.global_step - 1)
@@ -79,8 +106,3 @@ def _sum(trainer: pl.Trainer, table: Tensor) -> Tensor:
     if trainer.world_size == 1:
         return table
     return trainer.strategy.reduce(table, reduce_op="sum")
-
-
-def _training(trainer: pl.Trainer) -> dict[str, Any]:
-    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    return {"epochs": trainer.current_epoch, "steps": trainer.global_step, **logged}

@@ -31,29 +31,33 @@ COLUMNS = [
     "median_moved_degrees",
     *EPOCH_NUMBERS,
 ]
+_KEY = "metrics_table"
 
 
 class MetricsTable(pl.Callback):
     """Appends to ``<output_dir>/metrics.csv``; a resumed run drops the lines it will repeat.
 
     Values are collected on the device and fetched every ``every_n_steps``, so that no step waits.
-    A line of steps holds the means since the line before. ``wall_s`` counts the time in training,
-    over all parts of the run.
+    A line of steps holds the means since the line before, over all ranks. ``wall_s`` counts the
+    time in training, over all parts of the run. Checkpoints hold the number of lines and what will
+    be in the next, so that the table is that of a run without a stop.
     """
 
     def __init__(self, output_dir: str | Path, every_n_steps: int = 20) -> None:
         self.path = Path(output_dir) / "metrics.csv"
         self.every_n_steps = every_n_steps
+        self._n_lines = 0
+        self._line: list[dict[str, float]] = []  # steps since the last line, but those pending
+        self._epoch: list[dict[str, float]] = []  # steps of the epoch that are in lines
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take up the table of an earlier part of the run."""
         self._pending: list[dict[str, Tensor]] = []
-        self._epoch: list[dict[str, float]] = []
         self._images = 0
         self._line_at = time.monotonic()
         self._started = self._line_at
         if trainer.is_global_zero:
-            earlier = self._earlier_lines(trainer.global_step)
+            earlier = self._earlier_lines()
             if len(earlier):
                 self._started -= float(earlier["wall_s"].max())
             with atomic_path(self.path) as temporary:
@@ -75,27 +79,52 @@ class MetricsTable(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what is left, and the means of the epoch."""
-        if self._pending:
+        if self._pending or self._line:
             self._write_steps(trainer)
         if self._epoch:
             means = _means(self._epoch)
             self.write(trainer, {f"epoch_{NAMES[name]}": mean for name, mean in means.items()})
         self._epoch = []
 
-    def _write_steps(self, trainer: pl.Trainer) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note how far the table is."""
+        self._fetch(trainer)
+        checkpoint[_KEY] = {"lines": self._n_lines, "line": self._line, "epoch": self._epoch}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go back to there."""
+        state = checkpoint.get(_KEY, {"lines": 0, "line": [], "epoch": []})
+        self._n_lines, self._line, self._epoch = state["lines"], state["line"], state["epoch"]
+
+    def _fetch(self, trainer: pl.Trainer) -> None:
+        """Get the values of the latest steps from the device, as means over the ranks."""
+        if not self._pending:
+            return
         names = list(self._pending[0])
         table = torch.stack([torch.stack([row[name] for name in names]) for row in self._pending])
-        rows = [dict(zip(names, row, strict=True)) for row in table.float().tolist()]
+        table = table.float()
+        if trainer.world_size > 1:
+            table = trainer.strategy.reduce(table, reduce_op="mean")
+        self._line += [dict(zip(names, row, strict=True)) for row in table.tolist()]
+        self._pending = []
+
+    def _write_steps(self, trainer: pl.Trainer) -> None:
+        self._fetch(trainer)
         now = time.monotonic()
-        line = {NAMES[name]: mean for name, mean in _means(rows).items()}
+        line = {NAMES[name]: mean for name, mean in _means(self._line).items()}
         line["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         line["images_per_s"] = self._images / max(now - self._line_at, 1e-9)
         self.write(trainer, line)
-        self._epoch += rows
-        self._pending, self._images, self._line_at = [], 0, now
+        self._epoch += self._line
+        self._line, self._images, self._line_at = [], 0, now
 
     def write(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
         """Append a line with some of the columns."""
+        self._n_lines += 1
         if not trainer.is_global_zero:
             return
         wall = time.monotonic() - self._started
@@ -109,11 +138,11 @@ class MetricsTable(pl.Callback):
         with writing(self.path):
             table.to_csv(self.path, mode="a", header=False, index=False)
 
-    def _earlier_lines(self, step: int) -> pd.DataFrame:
-        if step == 0 or not self.path.is_file():
+    def _earlier_lines(self) -> pd.DataFrame:
+        if not self._n_lines or not self.path.is_file():
+            self._n_lines = 0
             return pd.DataFrame(columns=COLUMNS)
-        table = pd.read_csv(self.path)
-        return table[table["step"] <= step]
+        return pd.read_csv(self.path, nrows=self._n_lines)
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:
