@@ -21,7 +21,7 @@ demo: install ## simulate a flexible particle, train on it, show where the resul
 	$(BIN)/python train.py
 
 test: install ## the default test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: install ## the long trainings
 	$(BIN)/python -m pytest -m slow
