@@ -2,7 +2,10 @@
 
 import warnings
 
-from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 
 def cluster() -> list[SLURMEnvironment]:
