@@ -228,7 +228,13 @@ def test_a_disk_that_fills_up_while_a_model_trains_is_one_line(
     resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, hard))  # less than a checkpoint
     try:
         status = train.main(
-            [f"data.particles={star}", *TRAIN, "trainer.max_epochs=2", "output_dir=run"]
+            [
+                "preflight=false",
+                f"data.particles={star}",
+                *TRAIN,
+                "trainer.max_epochs=2",
+                "output_dir=run",
+            ]
         )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
