@@ -130,8 +130,8 @@ def train(config: DictConfig) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> int:
     """Run what a command line asks for; returns the exit status.
 
-    0: finished; 2: bad input; 130, 138, 143: stopped by Ctrl-C, SIGUSR1, SIGTERM, as a shell says
-    it, with everything saved; 1: anything else.
+    0: finished; 2: bad input; 75: another process was lost; 130, 138, 143: stopped by Ctrl-C,
+    SIGUSR1, SIGTERM, as a shell says it, with everything saved; 1: anything else.
     """
     # threads that wait by spinning make small networks several times slower on a shared machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +26,9 @@ from cryoem.poses.rows import RowTable
 from cryoem.poses.scores import SearchImages
 from cryoem.poses.searched import SearchedPoses
 from cryoem.poses.volume_cache import VolumeCache
+from lightning_modules.guard import LossGuard, not_finite
 from lightning_modules.optim import adam, warmup_cosine
+from lightning_modules.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Reconstruction(pl.LightningModule, ABC):
         lets it grow.
     lr_factor
         On the learning rate; lowered by a search whose volume collapsed.
+    skipped
+        Whether the last step was not made, its gradient not being finite; on the device.
     """
 
     kind: str
@@ -114,6 +119,8 @@ class Reconstruction(pl.LightningModule, ABC):
         self.decoder_recipe = describe(decoder)
         self.encoder_recipe: dict[str, Any] | None = None
         self.config: dict[str, Any] = {}
+        self.guard, self.parts = LossGuard(), Parts()
+        self.skipped = torch.tensor(False)
 
     @property
     def decoders(self) -> list[Decoder]:
@@ -138,26 +145,39 @@ class Reconstruction(pl.LightningModule, ABC):
         return torch.autocast(self.device.type, enabled=False)
 
     def training_step(self, batch: ParticleBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Mean loss of a batch, what it is made of, and what it found about each image."""
-        terms = self.loss_terms(batch)
-        values = self._means(terms, batch)
-        logged = {f"train/{name}": value.detach() for name, value in values.items()}
+        """Mean loss of a batch, what it is made of, and what it found about each image.
+
+        Of a part of the batch, where memory is short; ``objective`` and the rest are then what the
+        parts so far add up to.
+        """
+        part = self.parts.of(batch)
+        terms = self.loss_terms(part)
+        values = self._means(terms, part, batch)
+        loss = values["loss"] * self.guard.factor(values["loss"])
+        found = {"objective": values.pop("loss").detach(), **values, **self._of_each_image(terms)}
+        found = self.parts.join(found, len(batch))
+        logged = {"train/loss": found["objective"]}
+        logged |= {f"train/{name}": found[name] for name in values}
         self.log_dict(logged, batch_size=len(batch))
-        return values | self._of_each_image(terms)
+        return {"loss": loss, **found}
 
     def losses(self, batch: ParticleBatch) -> dict[str, Tensor]:
         """``loss``, to be minimised, and without a gradient what it is made of."""
-        return self._means(self.loss_terms(batch), batch)
+        return self._means(self.loss_terms(batch), batch, batch)
 
-    def _means(self, terms: LossTerms, batch: ParticleBatch) -> dict[str, Tensor]:
+    def _means(
+        self, terms: LossTerms, part: ParticleBatch, batch: ParticleBatch
+    ) -> dict[str, Tensor]:
+        """What a part adds to the means over the batch, such that the mean over ranks is right."""
         total = terms.error if terms.kl is None else terms.error + terms.beta * terms.kl
-        prior = self._negative_log_prior() / self.geometry.n_particles
+        prior = self._negative_log_prior() / (self.geometry.n_particles * self.parts.n)
+        per_weight, per_image = self._shares(batch)
         values = {
-            "loss": (self._mean(total, batch) + prior) / self.n_compared,
-            "error": terms.error.detach().mean() / self.n_compared,
+            "loss": ((total * self._weights(part)).sum() * per_weight + prior) / self.n_compared,
+            "error": terms.error.detach().sum() * per_image / self.n_compared,
         }
         if terms.kl is not None:
-            values["kl"] = terms.kl.detach().mean()
+            values["kl"] = terms.kl.detach().sum() * per_image
         return values
 
     def _of_each_image(self, terms: LossTerms) -> dict[str, Tensor]:
@@ -184,6 +204,7 @@ class Reconstruction(pl.LightningModule, ABC):
 
     def make_afresh(self, seed: int) -> None:
         """Random weights again, the same on all ranks, whatever was learnt."""
+        self.guard = LossGuard()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for model in self.forward_models:
@@ -224,13 +245,39 @@ class Reconstruction(pl.LightningModule, ABC):
         self.poses.begin_epoch(self.current_epoch)
 
     def on_after_backward(self) -> None:
-        """Step the per-particle tables, which no optimiser knows."""
+        """Step the per-particle tables, which no optimiser knows, if the gradient is finite."""
+        self.skipped = not_finite(list(self.parameters()))
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        # asked of the scaler as a tensor: its number would make the host wait for the device
-        scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
+        scale = torch.full((), float(self.trainer.world_size), device=self.device)
+        if scaler is None:
+            optimizer: Any
+            for optimizer in self.trainer.optimizers:  # a fused one then leaves the weights
+                optimizer.found_inf, optimizer.grad_scale = self.skipped.float(), None
+        else:  # does so by itself; its number, asked for directly, would make the host wait
+            scale = scaler.scale(scale)
+        scale = torch.where(self.skipped, torch.nan, scale)
         factor = self._learning_rate_factor(self.global_step)
         for table in self.row_tables():
             table.apply_gradients(scale, factor)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Make a step, in parts where the memory of the device is too small."""
+        make = partial(super().optimizer_step, epoch, batch_idx, optimizer)
+        if self.trainer.world_size > 1:  # the others wait for exactly one gradient
+            make(optimizer_closure)
+        else:
+            self.parts.step(make, cast(Callable[[], Any], optimizer_closure))
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: optim.Optimizer) -> None:
+        """Forget the last step's gradient, and not that of the parts before this one."""
+        if self.parts.now == 0:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
     def on_train_epoch_end(self) -> None:
         """Make the tables of all ranks equal."""
@@ -282,11 +329,19 @@ class Reconstruction(pl.LightningModule, ABC):
             name = sorted(own ^ set(networks))[0]
             raise InputError(f"{path}: weights do not fit this model, which differs in {name}")
 
-    def _mean(self, values: Float[Tensor, " batch"], batch: ParticleBatch) -> Float[Tensor, ""]:
-        if not isinstance(self.poses, SearchedPoses):
-            return values.mean()
-        weights = self.poses.weights(batch.index)
-        return (values * weights).sum() / weights.sum().clamp_min(1)
+    def _weights(self, batch: ParticleBatch) -> Float[Tensor, " batch"]:
+        if isinstance(self.poses, SearchedPoses):
+            return self.poses.weights(batch.index)
+        return torch.ones(len(batch), device=batch.index.device)
+
+    def _shares(self, batch: ParticleBatch) -> Tensor:
+        """Of one unit of weight, and of one image, in this rank's mean."""
+        weights = self._weights(batch)
+        sums = torch.stack([weights.sum(), torch.ones_like(weights).sum()])
+        if self._trainer is None or self.trainer.world_size == 1:
+            return 1 / sums.clamp_min(1)
+        world_size = self.trainer.world_size
+        return world_size / self.trainer.strategy.reduce(sums, reduce_op="sum").clamp_min(1)
 
     def _negative_log_prior(self) -> Tensor:
         priors = [d.negative_log_prior() for d in self.decoders if isinstance(d, Regularised)]

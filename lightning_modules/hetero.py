@@ -13,6 +13,7 @@ from cryoem.decoders.base import LinearDecoder, Regularised, combine
 from cryoem.encoders.base import Encoder, EncoderView, LatentGaussian
 from cryoem.geometry import ImageGeometry
 from cryoem.losses import squared_error
+from cryoem.noise import normal_noise
 from cryoem.poses.base import PoseProvider
 from cryoem.poses.scores import SearchImages
 from cryoem.poses.volume_cache import (
@@ -72,6 +73,7 @@ class HeteroReconstruction(Reconstruction):
         self.beta = beta
         self.beta_warmup_epochs = beta_warmup_epochs
         self.consensus = False
+        self.seed = torch.initial_seed()
 
     def loss_terms(self, batch: ParticleBatch) -> LossTerms:
         """The negative evidence lower bound, up to a constant.
@@ -88,7 +90,10 @@ class HeteroReconstruction(Reconstruction):
                 return LossTerms(error=squared_error(transfer * slices, observed))
         posterior = self.encoder(_without_gradient(view))
         if view.basis is None:
-            slices = self.forward_model().decoder(view.coordinates[:, :n], posterior.sample())
+            step = self.global_step if self._trainer is not None else 0
+            noise = normal_noise(batch.index, self.latent_dim, self.seed, step)
+            z = posterior.sample(noise.to(posterior.mean.dtype))
+            slices = self.forward_model().decoder(view.coordinates[:, :n], z)
             spread = None
         else:
             slices = combine(view.basis, posterior.mean)

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,6 +13,7 @@ import torch
 import yaml
 
 import train
+from lightning_modules.callbacks import CleanInterrupt
 
 TINY = (
     "preflight=false",
@@ -76,6 +80,24 @@ def test_the_same_command_goes_on_and_says_when_it_is_finished(
     assert train.main([*TINY, "trainer.max_epochs=2"]) == 0
     assert "runs/demo is finished" in caplog.text
     assert Path("runs/demo/metrics.csv").stat().st_mtime_ns == before
+
+
+def test_a_run_that_was_stopped_within_an_epoch_goes_on_from_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = CleanInterrupt.on_train_start
+
+    def stop(self: CleanInterrupt, *arguments: Any) -> None:
+        start(self, *arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CleanInterrupt, "on_train_start", stop)
+        assert train.main([*TINY]) == 143
+    assert not Path("runs/demo/metrics.json").exists()
+    assert train.main([*TINY]) == 0
+    metrics = json.loads(Path("runs/demo/metrics.json").read_text())
+    assert (metrics["epochs"], metrics["steps"]) == (1, 3)
 
 
 def test_another_experiment_in_the_folder_is_refused_and_never_starts_over(

@@ -21,9 +21,8 @@ class LatentGaussian:
     factor: Float[Tensor, "batch latent latent"] | None = None
     log_det: Float[Tensor, " batch"] | None = None
 
-    def sample(self) -> Float[Tensor, "batch latent"]:
-        """Draw one latent per image, differentiable in mean and variance."""
-        noise = torch.randn_like(self.mean)
+    def sample(self, noise: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """One latent per image, differentiable in mean and variance, from standard normal noise."""
         if self.factor is None:
             return self.mean + torch.exp(0.5 * self.log_var) * noise
         return self.mean + (self.factor @ noise[..., None])[..., 0]

@@ -39,6 +39,7 @@ class LastCheckpoint(Checkpoint):
             for leftover in self.path.parent.glob(f".{self.path.name}.*"):
                 leftover.unlink()
         self._saved_at = time.monotonic()
+        self._saved_step = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -65,6 +66,11 @@ class LastCheckpoint(Checkpoint):
         if isinstance(exception, Interrupted):
             self._save(trainer, pl_module)
 
+    def go_back_before(self, step: int) -> None:
+        """Take the checkpoint before the last, if no step was made after the last one."""
+        if self._saved_step >= step - 1 and self.previous.exists():
+            self.previous.replace(self.path)
+
     def _steps_over(self, trainer: pl.Trainer) -> bool:
         return self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
 
@@ -81,6 +87,8 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if isinstance(pl_module, Reconstruction):
+            if int(pl_module.guard.in_a_row):  # of the latest steps that could not be made
+                return
             pl_module.merge_tables()
         if trainer.is_global_zero:
             with atomic_path(self.path) as temporary:
@@ -90,3 +98,4 @@ class LastCheckpoint(Checkpoint):
         else:  # takes part in gathering, writes nothing
             trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_at = time.monotonic()
+        self._saved_step = trainer.global_step

@@ -13,7 +13,7 @@ from cryoem.io.atomic import atomic_path, writing
 from lightning_modules.live.numbers import EPOCH_NUMBERS
 
 NAMES = {
-    "loss": "loss_nats_per_frequency",
+    "objective": "loss_nats_per_frequency",
     "error": "error_nats_per_frequency",
     "kl": "kl_nats",
 }

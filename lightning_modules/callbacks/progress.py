@@ -70,7 +70,7 @@ class Progress(ProgressBar):
             return
         text = (
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
-            f"loss {float(outputs['loss']):.4f}  {self._images / seconds:,.0f} images/s"
+            f"loss {float(outputs['objective']):.4f}  {self._images / seconds:,.0f} images/s"
         )
         if self._bar is not None:
             self._bar.update(self._task, completed=trainer.global_step, description=text)

@@ -10,6 +10,9 @@ import torch
 class EpochClock:
     """Reads the host's clock between steps, and never waits for the device."""
 
+    def __init__(self) -> None:
+        self.start()  # a run that goes on within an epoch does not begin one
+
     def start(self) -> None:
         """An epoch begins, and with it the wait for its first batch."""
         self._started = self._free_since = time.perf_counter()

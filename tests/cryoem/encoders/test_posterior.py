@@ -56,7 +56,9 @@ def test_beta_weighs_the_prior(view):
 def test_samples_have_the_stated_covariance(view):
     torch.manual_seed(0)
     posterior = encode(view)
-    draws = torch.stack([posterior.sample()[0] for _ in range(4000)])
+    draws = torch.stack(
+        [posterior.sample(torch.randn_like(posterior.mean))[0] for _ in range(4000)]
+    )
     expected = posterior.factor[0] @ posterior.factor[0].T
     torch.testing.assert_close(
         draws.T.cov(), expected, rtol=0.15, atol=0.05 * float(expected.max())

@@ -1,0 +1,95 @@
+"""A batch taken in parts, where the memory of the device is too small for all of it at once."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cryoem.batch import ParticleBatch
+from cryoem.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class Parts:
+    """Every n-th image makes a part, so that each has its share of both half-sets.
+
+    Gradients of the parts add up to that of the batch: a step is the same, and takes longer.
+
+    Attributes
+    ----------
+    n, now
+        How many parts a batch has, and which of them is being worked on.
+    """
+
+    def __init__(self) -> None:
+        self.n, self.now = 1, 0
+        self._joined: dict[str, Tensor] = {}
+
+    def of(self, batch: ParticleBatch) -> ParticleBatch:
+        """The part of a batch that it is time for."""
+        if self.n == 1:
+            return batch
+        part = batch[self.now :: self.n]
+        if batch.split is None:
+            return part
+        return replace(part, split=len(range(self.now, batch.split, self.n)))
+
+    def join(self, values: dict[str, Tensor], n_images: int) -> dict[str, Tensor]:
+        """Values of the parts so far: sums, and rows where the values are of each image."""
+        if self.n == 1:
+            return values
+        if self.now == 0:
+            self._joined = {
+                name: value.new_zeros((n_images, *value.shape[1:]) if value.ndim else ())
+                for name, value in values.items()
+            }
+        for name, value in values.items():
+            if value.ndim:
+                self._joined[name][self.now :: self.n] = value
+            else:
+                self._joined[name] += value
+        return dict(self._joined)
+
+    def step(self, work: Callable[[Callable[[], Any]], None], closure: Callable[[], Any]) -> None:
+        """Do the work of a step; where memory runs out, do it again in twice as many parts.
+
+        Parameters
+        ----------
+        work
+            Makes the step, given what computes the gradient.
+        closure
+            Adds the gradient of one part.
+
+        Raises
+        ------
+        InputError
+            If there is not enough memory for a single image, or it ran out between two parts.
+        """
+        while not self._fits(work, closure):
+            if self.now or self.n >= 1024:
+                raise InputError("out of memory on the device even with parts of a batch") from None
+            self.n *= 2
+            torch.cuda.empty_cache()
+            log.warning(
+                "out of memory on the device: each batch is taken in %d parts from now on, "
+                "with the same result; a smaller data.batch_size would be faster",
+                self.n,
+            )
+
+    def _fits(self, work: Callable[[Callable[[], Any]], None], closure: Callable[[], Any]) -> bool:
+        def all_parts() -> Any:
+            for now in range(self.n):
+                self.now = now
+                result = closure()
+            return result
+
+        try:
+            work(all_parts)
+        except torch.OutOfMemoryError:
+            return False
+        self.now = 0
+        return True
