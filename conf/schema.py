@@ -177,8 +177,6 @@ class SearchedPosesConf(Factory):
     restarts: int = MISSING
     start_images: int = MISSING
     held_out: float = MISSING
-    lr_rotation_degrees: float = MISSING
-    lr_shift_pixels: float = MISSING
     seed: int = MISSING
 
 

@@ -105,7 +105,7 @@ class AbInitio(pl.Callback):
         stage = self._schedule.at(step)
         self._finish_starts(trainer, stage)
         self._follow(stage)
-        if stage.phase not in (Phase.START, Phase.SEARCH) and not self._search_again:
+        if stage.phase in (Phase.RANDOM, Phase.FIXED) and not self._search_again:
             self._copied = None
             return
         if self._copied is None or self._is_time(stage, step):
@@ -113,7 +113,10 @@ class AbInitio(pl.Callback):
             self._renew(stage, step)
             if stage.phase is Phase.START:
                 self._searcher.centre()
-        self._searcher.write(batch, stage)
+        if stage.phase is Phase.REFINE and not self._search_again:
+            self._searcher.refine(batch)
+        else:
+            self._searcher.write(batch, stage)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Judge the volume: keep it if it is the best, go back if it has collapsed."""
@@ -226,7 +229,7 @@ class AbInitio(pl.Callback):
         model.compared_radius = min(reach, model.lattice.radius)
         if isinstance(model, HeteroReconstruction):
             model.consensus = stage.phase in (Phase.RANDOM, Phase.START)
-        self._poses.begin(refining, train_on_all=refining)
+        self._poses.begin(train_on_all=refining)
 
     def _is_time(self, stage: Stage, step: int) -> bool:
         """Whether the copy of the volume is too old."""
@@ -236,7 +239,7 @@ class AbInitio(pl.Callback):
         return step - self._copied["step"] >= self._schedule.steps_per_epoch / _RENEWALS_PER_EPOCH
 
     def _renew(self, stage: Stage, step: int) -> None:
-        own_halves = stage.phase is Phase.SEARCH and stage.n_searches > 2
+        own_halves = stage.phase in (Phase.SEARCH, Phase.REFINE) and stage.n_searches > 2
         self._searcher.renew(stage.radius, self._poses.seed * 1_000_003 + step, own_halves)
 
     def _renew_from_copy(self) -> None:

@@ -4,13 +4,15 @@ import math
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from cryoem.batch import ParticleBatch, Pose, concatenate
 from cryoem.grids import RotationGrid, ShiftGrid
 from cryoem.poses.memory import search_memory_bytes
+from cryoem.poses.polish import Polisher
 from cryoem.poses.schedule import Phase, Stage
+from cryoem.poses.scores import SearchImages
 from cryoem.poses.search import PoseSearch, SearchResult
 from cryoem.poses.search_space import SearchSpace, level_radii
 from cryoem.poses.searched import SearchedPoses
@@ -60,13 +62,24 @@ class Searcher:
     @torch.no_grad()
     def write(self, batch: ParticleBatch, stage: Stage) -> None:
         """Find the poses of a batch and put them into the table."""
-        halves = [batch] if len(self._from_top) == 1 else _halves(batch)
-        for part, search in zip(halves, self._from_top, strict=True):
-            if not len(part):
-                continue
-            nearby = self._nearby(part, search, stage)
-            found = self._moved(self._find(part, search, nearby))
-            self.poses.write(part.index, found, search.space.count(search.space.last))
+        for part, search in self._parts(batch):
+            images = self.model.search_images(part, search.space.cache)
+            found = self._find(part, images, search, self._nearby(part, search, stage))
+            if stage.phase is not Phase.START:
+                found = _polished(images, found, search.space)
+            pose = self._moved(found.pose)
+            n_freqs = search.space.count(search.space.last)
+            self.poses.write(part.index, pose, found.error / n_freqs, found.margin)
+
+    @torch.no_grad()
+    def refine(self, batch: ParticleBatch) -> None:
+        """Move the poses of a batch to the minimum next to them."""
+        for part, search in self._parts(batch):
+            rows, space = part.index, search.space
+            images = self.model.search_images(part, space.cache)
+            pose, error, gain = _polish(images, self._present(rows), space)
+            margin = self.poses.margin_of(rows) + gain
+            self.poses.write(rows, pose, error / space.count(space.last), margin)
 
     @torch.no_grad()
     def explained(self, batch: ParticleBatch) -> Float[Tensor, " batch"]:
@@ -76,10 +89,18 @@ class Searcher:
         count = search.space.count(search.space.last)
         return batch.fourier[:, :count].abs().square().sum(-1) - search(images).error
 
-    def _moved(self, found: SearchResult) -> SearchResult:
+    def _parts(self, batch: ParticleBatch) -> list[tuple[ParticleBatch, PoseSearch]]:
+        """What is searched together: all, or each half-set under its own volume."""
+        halves = [batch] if len(self._from_top) == 1 else _halves(batch)
+        pairs = zip(halves, self._from_top, strict=True)
+        return [(part, search) for part, search in pairs if len(part)]
+
+    def _present(self, rows: Int64[Tensor, " batch"]) -> Pose:
+        return Pose(self.poses.rotation(rows), self.poses.shift(rows))
+
+    def _moved(self, pose: Pose) -> Pose:
         """The same poses for a volume that has been moved by the offset."""
-        seen = (found.pose.rotation @ self._offset)[:, :2]
-        return replace(found, pose=Pose(found.pose.rotation, found.pose.shift - seen))
+        return Pose(pose.rotation, pose.shift - (pose.rotation @ self._offset)[:, :2])
 
     def volume_power(self) -> float:
         """Mean square of the cached volume (of its mean, where it has components)."""
@@ -87,17 +108,19 @@ class Searcher:
         return float(grid[..., :2].square().mean())
 
     def _find(
-        self, batch: ParticleBatch, search: PoseSearch, nearby: Bool[Tensor, " batch"]
+        self,
+        batch: ParticleBatch,
+        images: SearchImages,
+        search: PoseSearch,
+        nearby: Bool[Tensor, " batch"],
     ) -> SearchResult:
         """Search around the present pose where ``nearby`` says so, else from the top."""
-        images = self.model.search_images(batch, search.space.cache)
         close, far = nearby.nonzero()[:, 0], (~nearby).nonzero()[:, 0]
         parts = []
         if len(far):
             parts.append(search(images[far]))
         if len(close):
-            rows = batch.index[close]
-            present = Pose(self.poses.rotation(rows), self.poses.shift(rows))
+            present = self._present(batch.index[close])
             level = max(search.space.last - 1, 0)
             around = PoseSearch(search.space, n_keep=_NEARBY_KEEP).around
             parts.append(around(images[close], present, level))
@@ -127,6 +150,24 @@ class Searcher:
             search_memory_bytes(self.model.device),
         )  # fmt: skip
         return PoseSearch(space, poses.strategy, poses.n_keep, poses.delta)
+
+
+def _polished(images: SearchImages, found: SearchResult, space: SearchSpace) -> SearchResult:
+    """What was found on a grid, moved off it; the rival stays where it is."""
+    pose, _, gain = _polish(images, found.pose, space)
+    return replace(found, pose=pose, error=found.error - gain, margin=found.margin + gain)
+
+
+def _polish(
+    images: SearchImages, pose: Pose, space: SearchSpace
+) -> tuple[Pose, Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Poses, errors and gains of :class:`Polisher`, as many images at a time as memory allows."""
+    freqs = space.freqs(space.last)
+    polisher, images = Polisher(space.cache, freqs), images.within(len(freqs))
+    n = space.chunk_length(polisher.bytes_each)
+    parts = [polisher(images[i : i + n], pose[i : i + n]) for i in range(0, len(images), n)]
+    poses, errors, gains = zip(*parts, strict=True)
+    return concatenate(poses), torch.cat(errors), torch.cat(gains)
 
 
 def _halves(batch: ParticleBatch) -> list[ParticleBatch]:

@@ -1,4 +1,4 @@
-"""When poses are searched, how far out in Fourier space, and when they rest or follow gradients."""
+"""When poses are searched, how far out in Fourier space, and when they rest or are refined."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ class Phase(Enum):
 
     ``RANDOM``: left as they were drawn, so that there is a volume to search under; ``START``:
     searched under a volume that follows every step; ``SEARCH``: searched under one that is renewed
-    a few times an epoch; ``FIXED``: looked up; ``REFINE``: looked up, and moved by gradient.
+    a few times an epoch; ``FIXED``: looked up; ``REFINE``: moved to the minimum next to them, under
+    a volume that is renewed as often.
     """
 
     RANDOM = "random"

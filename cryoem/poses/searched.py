@@ -1,6 +1,5 @@
 """Poses that are found by search: the table of what was found, and for whom to look again."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from cryoem.batch import Pose
 from cryoem.grids import symmetry_group
 from cryoem.poses.rows import RotationRows, VectorRows
-from cryoem.poses.search import SearchResult
 from cryoem.rotations import angle_between, random_rotations
 
 # Columns of what is known of each pose.
@@ -41,8 +39,6 @@ class SearchedPoses(nn.Module):
     held_out
         Share of the particles that do not train the volume while poses are searched: their
         likelihood compares starts and tells a collapse.
-    lr_rotation_degrees, lr_shift_pixels
-        Size of a gradient step, where poses are refined.
     seed
         Of what is drawn at random.
     """
@@ -62,8 +58,6 @@ class SearchedPoses(nn.Module):
         restarts: int = 1,
         start_images: int = 60000,
         held_out: float = 0.03,
-        lr_rotation_degrees: float = 0.1,
-        lr_shift_pixels: float = 0.05,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -73,18 +67,17 @@ class SearchedPoses(nn.Module):
         self.seed = seed
         self.register_buffer("group", symmetry_group(symmetry).float(), persistent=False)
         n_particles = len(pose)
-        self.rotation = RotationRows(pose.rotation, math.radians(lr_rotation_degrees))
-        self.shift = VectorRows(pose.shift, lr_shift_pixels)
+        self.rotation = RotationRows(pose.rotation, 0.0)
+        self.shift = VectorRows(pose.shift, 0.0)
         self.knowledge = VectorRows(unknown(n_particles), 0.0)
         n_held_out = int(held_out * n_particles)
         order = torch.randperm(n_particles, generator=torch.Generator().manual_seed(seed))
         self.held_out = order[:n_held_out].sort().values
         self.register_buffer("_weight", torch.ones(n_particles), persistent=False)
-        self.refining = False
 
     def forward(self, index: Int64[Tensor, " batch"]) -> Pose:
-        """Poses of these particles, with gradient while they are being refined."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.refining):
+        """Poses of these particles, without gradient."""
+        with torch.no_grad():
             rotation, shift = self.rotation(index), self.shift(index)
         if self.training and len(self.group) > 1:
             mate = torch.randint(len(self.group), (len(index),), device=index.device)
@@ -102,13 +95,16 @@ class SearchedPoses(nn.Module):
         """How much worse (nats) the next distinct rotation is, by particle; NaN if not searched."""
         return self.knowledge.snapshot()[:, _MARGIN]
 
+    def margin_of(self, index: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """The same of these particles."""
+        return self.knowledge(index)[:, _MARGIN]
+
     def moved_degrees(self) -> Float[Tensor, " particle"]:
         """How far the last search moved each; infinite for who was never searched."""
         return self.knowledge.snapshot()[:, _MOVED]
 
-    def begin(self, refining: bool, train_on_all: bool) -> None:
-        """Let gradients move poses or not, and held-out particles train the volume or not."""
-        self.refining = refining
+    def begin(self, train_on_all: bool) -> None:
+        """Let held-out particles train the volume or not."""
         self._weight.fill_(1)
         if not train_on_all:
             self._weight[self.held_out] = 0
@@ -134,14 +130,20 @@ class SearchedPoses(nn.Module):
         for table, rows in zip(tables, now, strict=True):
             table.write(new.to(rows.device), rows[new.to(rows.device)])
 
-    def write(self, index: Int64[Tensor, " batch"], found: SearchResult, n_freqs: int) -> None:
-        """Take note of a search that compared ``n_freqs`` frequencies."""
+    def write(
+        self,
+        index: Int64[Tensor, " batch"],
+        pose: Pose,
+        error: Float[Tensor, " batch"],
+        margin: Float[Tensor, " batch"],
+    ) -> None:
+        """Take note of what was found, with the error by frequency."""
         before = self.rotation.rows.to(index.device)[index]
         mates = before[:, None] @ self.group
-        angle = angle_between(mates, found.pose.rotation[:, None].expand_as(mates)).amin(1)
-        self.rotation.write(index, found.pose.rotation)
-        self.shift.write(index, found.pose.shift)
-        known = torch.stack([found.error / n_freqs, found.margin, angle], dim=1)
+        angle = angle_between(mates, pose.rotation[:, None].expand_as(mates)).amin(1)
+        self.rotation.write(index, pose.rotation)
+        self.shift.write(index, pose.shift)
+        known = torch.stack([error, margin, angle], dim=1)
         self.knowledge.write(index, known)
 
     def settled(

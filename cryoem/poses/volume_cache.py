@@ -33,12 +33,15 @@ class VolumeCache:
         Oversampling of the grid.
     coefficients
         Weights of the components for latents; None where there is one component, of weight 1.
+    n_latents
+        How many of the components, the last ones, have latents for weights.
     """
 
     grid: Float[Tensor, "side side side channel"]
     box_size: int
     padding: float
     coefficients: Coefficients | None = None
+    n_latents: int = 0
 
     @property
     def n_components(self) -> int:
@@ -142,7 +145,7 @@ def cache_components(
         return decoder.basis(points[None])[0].T
 
     grid = _sample(evaluate, decoder, box_size, radius, device, padding)
-    return VolumeCache(grid, box_size, padding, _with_one)
+    return VolumeCache(grid, box_size, padding, _with_one, n_latents=decoder.latent_dim)
 
 
 @torch.no_grad()
