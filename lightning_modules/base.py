@@ -267,12 +267,13 @@ class Reconstruction(pl.LightningModule, ABC):
         optimizer: Any,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Make a step, in parts where the memory of the device is too small."""
+        """Make a step, in parts where that is faster or all at once does not fit into memory."""
         make = partial(super().optimizer_step, epoch, batch_idx, optimizer)
+        closure = cast(Callable[[], Any], optimizer_closure)
         if self.trainer.world_size > 1:  # the others wait for exactly one gradient
-            make(optimizer_closure)
+            self.parts.step(make, closure, not_yet=cast(Any, self.trainer.model).no_sync)
         else:
-            self.parts.step(make, cast(Callable[[], Any], optimizer_closure))
+            self.parts.step_that_fits(make, closure)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: optim.Optimizer) -> None:
         """Forget the last step's gradient, and not that of the parts before this one."""
@@ -308,6 +309,11 @@ class Reconstruction(pl.LightningModule, ABC):
             "pose": {"rotation": pose.rotation, "shift": pose.shift},
             "config": plain(self.config),
         }
+        checkpoint["parts"] = self.parts.n
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take a batch in as many parts as before."""
+        self.parts.n = checkpoint.get("parts", 1)
 
     def start_from(self, path: str | Path) -> None:
         """Take the networks' weights, and nothing else, from another run's checkpoint.

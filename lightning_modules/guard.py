@@ -1,19 +1,22 @@
-"""Steps whose loss is not finite, or far above the usual, are not made."""
+"""Steps whose loss is not finite, or far above that of an empty volume, are not made."""
 
 import torch
 from torch import Tensor
 
-EXPLODED = 10.0  # times the usual loss
+EXPLODED = 10.0  # times the power of the images, which is the loss of an empty volume
 _MEMORY = 50  # steps
 
 
 class LossGuard:
-    """Knows the usual loss; decides on the device, so that no step waits for the host.
+    """Knows the power of images; decides on the device, so that no step waits for the host.
+
+    Not the loss itself: without noise it falls by orders of magnitude, and comes back when a search
+    looks further out.
 
     Attributes
     ----------
     usual
-        Running mean of the losses of steps that were made; NaN before the first.
+        Running mean of the power by frequency, of steps that were made; NaN before the first.
     in_a_row
         How many of the latest steps were not made.
     """
@@ -27,10 +30,10 @@ class LossGuard:
         exploded = loss.detach() > EXPLODED * self._on(loss.device).usual
         return torch.where(exploded, torch.nan, 1.0)
 
-    def learn(self, loss: Tensor, skipped: Tensor) -> None:
-        """Take note of a step."""
-        usual = self._on(loss.device).usual
-        usual = torch.where(usual.isnan(), loss, usual + (loss - usual) / _MEMORY)
+    def learn(self, power: Tensor, skipped: Tensor) -> None:
+        """Take note of a step and of its images."""
+        usual = self._on(power.device).usual
+        usual = torch.where(usual.isnan(), power, usual + (power - usual) / _MEMORY)
         self.usual = torch.where(skipped, self.usual, usual)
         self.in_a_row = torch.where(skipped, self.in_a_row + 1, 0)
 

@@ -1,7 +1,8 @@
-"""A batch taken in parts, where the memory of the device is too small for all of it at once."""
+"""A batch taken in parts, where all of it at once does not fit into memory or is slower."""
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -54,8 +55,13 @@ class Parts:
                 self._joined[name] += value
         return dict(self._joined)
 
-    def step(self, work: Callable[[Callable[[], Any]], None], closure: Callable[[], Any]) -> None:
-        """Do the work of a step; where memory runs out, do it again in twice as many parts.
+    def step(
+        self,
+        work: Callable[[Callable[[], Any]], None],
+        closure: Callable[[], Any],
+        not_yet: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Do the work of a step with the gradients of all parts.
 
         Parameters
         ----------
@@ -63,6 +69,24 @@ class Parts:
             Makes the step, given what computes the gradient.
         closure
             Adds the gradient of one part.
+        not_yet
+            What keeps the gradients of all parts but the last from being exchanged.
+        """
+
+        def all_parts() -> Any:
+            for now in range(self.n):
+                self.now = now
+                with nullcontext() if now == self.n - 1 else not_yet():
+                    result = closure()
+            return result
+
+        work(all_parts)
+        self.now = 0
+
+    def step_that_fits(
+        self, work: Callable[[Callable[[], Any]], None], closure: Callable[[], Any]
+    ) -> None:
+        """Do the work of a step; where memory runs out, do it again in twice as many parts.
 
         Raises
         ------
@@ -81,15 +105,8 @@ class Parts:
             )
 
     def _fits(self, work: Callable[[Callable[[], Any]], None], closure: Callable[[], Any]) -> bool:
-        def all_parts() -> Any:
-            for now in range(self.n):
-                self.now = now
-                result = closure()
-            return result
-
         try:
-            work(all_parts)
+            self.step(work, closure)
         except torch.OutOfMemoryError:
             return False
-        self.now = 0
         return True

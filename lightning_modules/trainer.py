@@ -6,10 +6,15 @@ from typing import Any
 import pytorch_lightning as pl
 
 from lightning_modules.compiled import CompileNetworks
+from lightning_modules.tune import Tune
 
 
 def make_trainer(
-    *, callbacks: Sequence[pl.Callback] = (), compile: bool = False, **options: Any
+    *,
+    callbacks: Sequence[pl.Callback] = (),
+    compile: bool = False,
+    tune: bool = False,
+    **options: Any,
 ) -> pl.Trainer:
     """Build a trainer.
 
@@ -19,6 +24,8 @@ def make_trainer(
         As ``pytorch_lightning.Trainer`` takes them.
     compile
         Whether to compile the networks.
+    tune
+        Whether to measure in how many parts a batch is best taken.
     """
-    extra = [CompileNetworks()] if compile else []
+    extra = [*([CompileNetworks()] if compile else []), *([Tune()] if tune else [])]
     return pl.Trainer(callbacks=[*callbacks, *extra], **options)

@@ -116,6 +116,10 @@ class RowTable(nn.Module, ABC):
         self._leaf = (index, leaf)
         return rows
 
+    def forget_gradients(self) -> None:
+        """Make no step from the last look-up."""
+        self._leaf = None
+
     @torch.no_grad()
     def apply_gradients(self, loss_scale: Tensor | None = None, lr_factor: float = 1.0) -> None:
         """Step the rows of the last look-up.

@@ -71,7 +71,9 @@ class SearchedPoses(nn.Module):
         self.shift = VectorRows(pose.shift, 0.0)
         self.knowledge = VectorRows(unknown(n_particles), 0.0)
         n_held_out = int(held_out * n_particles)
-        order = torch.randperm(n_particles, generator=torch.Generator().manual_seed(seed))
+        # not the order in which an epoch comes to them: its first steps would train nothing
+        generator = torch.Generator().manual_seed(2**31 + seed)
+        order = torch.randperm(n_particles, generator=generator)
         self.held_out = order[:n_held_out].sort().values
         self.register_buffer("_weight", torch.ones(n_particles), persistent=False)
 

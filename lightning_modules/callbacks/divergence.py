@@ -44,7 +44,8 @@ class Divergence(pl.Callback):
         """Note a step; look at the latest now and then."""
         model = cast(Reconstruction, pl_module)
         loss = outputs["objective"]
-        model.guard.learn(loss, model.skipped)
+        power = batch.fourier[:, : model.n_compared].abs().square().mean()
+        model.guard.learn(power, model.skipped)
         self._recent.append(
             (trainer.global_step, model.skipped, loss, batch.index, outputs["image_error"])
         )
@@ -54,7 +55,7 @@ class Divergence(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note the usual loss."""
+        """Note what is usual."""
         guard = cast(Reconstruction, pl_module).guard
         checkpoint["guard"] = {"usual": guard.usual, "in_a_row": guard.in_a_row}
 

@@ -23,6 +23,7 @@ from cryoem.metrics.pose_error import pose_errors
 from cryoem.poses import KnownPoses, SearchedPoses
 from cryoem.poses.searched import random_poses
 from datamodules import ParticleDataModule
+from datamodules.order import shuffled
 from lightning_modules import HeteroReconstruction, HomoReconstruction
 from lightning_modules.ab_initio import AbInitio, Health
 from lightning_modules.base import Reconstruction
@@ -88,6 +89,16 @@ def _errors(model: Reconstruction, particles: PhantomParticles) -> tuple[float, 
     aligned = align_poses(found, particles.pose).in_frame_of_truth(found)
     errors = pose_errors(aligned, particles.pose)
     return float(errors.angle_degrees.median()), float(errors.shift_pixels.median())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_first_particles_that_come_are_not_the_held_out_ones(
+    particles: PhantomParticles, seed: int
+) -> None:
+    poses = SearchedPoses(random_poses(320, seed), held_out=0.1, seed=seed)
+    for epoch in range(3):
+        first = shuffled(torch.zeros(320, dtype=torch.int64), seed, epoch)[:32]
+        assert torch.isin(first, poses.held_out).float().mean() < 0.4
 
 
 @pytest.fixture(scope="module")
