@@ -3,7 +3,7 @@
 ``python -m benchmarks.training [--original PYTHON] [--sizes 64:256 ...]`` simulates images, and
 trains on them with ``train.py`` and, given the Python of an environment that has cryoDRGN 4.3,
 with its ``train_vae``: coordinate network and image network of the same width, three residual
-blocks each, 8 latents, poses given. What an image costs is the difference between a command of
+blocks each, 8 latents, poses given; ours with ``trainer.tune=true``. What an image costs is the difference between a command of
 three epochs and one of one epoch, so that neither imports nor reading count. Seconds are those of
 the processor, which other work on the machine changes least; with ``--gpu`` those of the clock.
 Memory is the most that the process held (with ``--gpu`` of the host alone).
@@ -37,10 +37,10 @@ class Size:
         box, width = text.split(":")
         return cls(int(box), int(width))
 
-    def images(self, work: float) -> int:
+    def images(self, work: float, batch: int) -> int:
         """So many that an epoch has the same work at any size; multiples of the largest batch."""
         relative = (self.box / 64) ** 2 * (self.width / 256) ** 2
-        return max(64, int(work / relative) // 64 * 64)
+        return max(1, int(work / relative) // batch) * batch
 
     def gigaflop(self) -> float:
         """Products of a training step for an image, forwards and backwards, decoder alone."""
@@ -95,6 +95,7 @@ def ours(size: Size, batch: int, precision: str, particles: Path, gpu: bool) -> 
         f"model.encoder.width={size.width}",
         f"trainer={'gpu' if gpu else 'cpu'}",
         f"trainer.precision={precision}",
+        "trainer.tune=true",
         "trainer.enable_progress_bar=false",
         "~callbacks.export",
         "~callbacks.progress",
@@ -191,7 +192,7 @@ def main() -> None:
     )
     for text in arguments.sizes:
         size = Size.parse(text)
-        n = size.images(arguments.work)
+        n = size.images(arguments.work, max(arguments.batches))
         print(f"{size.box} pixels, {size.width} x {DEPTH}, {n} images", flush=True)
         with tempfile.TemporaryDirectory() as temporary:
             particles = prepare(size, n, Path(temporary) / "data", arguments.original)

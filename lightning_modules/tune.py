@@ -108,7 +108,7 @@ def _gradient(trainer: pl.Trainer, model: Reconstruction, part: ParticleBatch) -
 
 def _report(seconds: dict[int, float], n: int, n_images: int, world_size: int) -> None:
     rates = {
-        math.ceil(n_images / parts): f"{world_size * n_images / s:.0f} images/s"
+        math.ceil(n_images / parts): f"{world_size * n_images / s:.3g} images/s"
         if s < math.inf
         else "too many for the memory"
         for parts, s in seconds.items()
