@@ -1,12 +1,12 @@
 """Images per second of a training, beside ``train_vae`` of the original with equal networks.
 
 ``python -m benchmarks.training [--original PYTHON] [--sizes 64:256 ...]`` simulates images, and
-trains on them with ``train.py`` and, given the Python of an environment that has cryoDRGN 4.3,
-with its ``train_vae``: coordinate network and image network of the same width, three residual
-blocks each, 8 latents, poses given; ours with ``trainer.tune=true``. What an image costs is the difference between a command of
-three epochs and one of one epoch, so that neither imports nor reading count. Seconds are those of
-the processor, which other work on the machine changes least; with ``--gpu`` those of the clock.
-Memory is the most that the process held (with ``--gpu`` of the host alone).
+trains on them with ``train.py trainer.tune=true`` and, given the Python of an environment that has
+cryoDRGN 4.3, with its ``train_vae``: coordinate network and image network of the same width, three
+residual blocks each, 8 latents, poses given. What an image costs is the difference between a
+command of three epochs and one of one epoch, so that neither imports nor reading nor tuning count.
+Seconds are those of the processor, which other work on the machine changes least; with ``--gpu``
+those of the clock. Memory is the most that the process held (with ``--gpu`` of the host alone).
 """
 
 import argparse
