@@ -71,7 +71,7 @@ class FourierMLP(nn.Module):
         """Evaluate the volumes ``z`` at ``freqs``, complex64."""
         points, sign = to_half_space(freqs.float())
         biases = self._biases(z)
-        hidden = torch.relu(self.first(self.encode(points)) + biases[0])
+        hidden = (self.first(self.encode(points)) + biases[0]).relu_()
         for block, bias in zip(self.blocks, biases[1:], strict=True):
             hidden = block(hidden, bias)
         values = self.last(hidden).float()
