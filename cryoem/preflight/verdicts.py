@@ -171,7 +171,7 @@ def judge_images(scan: Scan, n: int) -> Verdict:
     looked = f"{len(scan.looked_at):,} of {n:,} images"
     if not scan.bad:
         return Verdict("Images", Level.GOOD, f"Nothing odd in the pixels of {looked}.")
-    text = f"{len(scan.bad):,} of the {looked} looked at are bad or unlike the others, see below."
+    text = f"{len(scan.bad):,} are bad or unlike the others, see below; {looked} were looked at."
     return Verdict("Images", Level.DOUBT, text)
 
 
