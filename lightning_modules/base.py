@@ -15,7 +15,7 @@ from torch import Tensor, nn, optim
 
 from cryoem.batch import ParticleBatch
 from cryoem.checkpoint import KEY, describe, plain, read_checkpoint
-from cryoem.decoders.base import Decoder, Regularised
+from cryoem.decoders.base import Decoder, Regularised, radial_scale
 from cryoem.encoders.base import LatentGaussian
 from cryoem.errors import InputError
 from cryoem.forward_model import ForwardModel
@@ -60,7 +60,8 @@ class Reconstruction(pl.LightningModule, ABC):
     radius
         Largest Fourier radius (pixels) that is compared; Nyquist when None.
     amplitude
-        ``data.amplitude``, copied into the decoder's buffer of that name where it has one.
+        ``data.amplitude``, copied into the decoder's buffer of that name where it has one; ones
+        when None.
     warmup_fraction, final_fraction
         The learning rate rises linearly over this fraction of all steps, then falls as a cosine to
         this fraction of its value.
@@ -82,6 +83,7 @@ class Reconstruction(pl.LightningModule, ABC):
     """
 
     kind: str
+    amplitude: Float[Tensor, " shell"]
 
     def __init__(
         self,
@@ -106,10 +108,12 @@ class Reconstruction(pl.LightningModule, ABC):
         self.compared_radius = self.lattice.radius
         self.poses = poses
         self.make_decoder = decoder
+        amplitude = torch.ones(geometry.box_size) if amplitude is None else amplitude
+        self.register_buffer("amplitude", amplitude, persistent=False)
         models = []
         for _ in range(n_decoders):
             network = decoder(box_size=geometry.box_size, latent_dim=latent_dim)
-            _set_amplitude(network, amplitude)
+            self._set_amplitude(network)
             models.append(ForwardModel(network, self.lattice, geometry.pixel_size_angstrom))
         self.forward_models = nn.ModuleList(models)
         self.optimizer = optimizer
@@ -132,6 +136,11 @@ class Reconstruction(pl.LightningModule, ABC):
         return cast(ForwardModel, self.forward_models[i])
 
     @property
+    def signal_power(self) -> Float[Tensor, " freq"]:
+        """Mean power of a slice, without CTF, at the points of the lattice."""
+        return radial_scale(self.amplitude, self.lattice.radii).square()
+
+    @property
     def n_compared(self) -> int:
         """Number of frequencies up to ``compared_radius``."""
         return self.lattice.count(self.compared_radius)
@@ -139,6 +148,11 @@ class Reconstruction(pl.LightningModule, ABC):
     @abstractmethod
     def loss_terms(self, batch: ParticleBatch) -> LossTerms:
         """Compare a batch with what the model predicts for it."""
+
+    def _set_amplitude(self, decoder: Decoder) -> None:
+        buffer = dict(cast(nn.Module, decoder).named_buffers()).get("amplitude")
+        if buffer is not None:
+            buffer.copy_(self.amplitude)
 
     def float32(self) -> torch.autocast:
         """Context in which autocast is off: coordinates, CTF and loss need their digits."""
@@ -212,7 +226,7 @@ class Reconstruction(pl.LightningModule, ABC):
                 fresh = self.make_decoder(
                     box_size=self.geometry.box_size, latent_dim=self.latent_dim
                 )
-                _set_amplitude(fresh, dict(decoder.named_buffers()).get("amplitude"))
+                self._set_amplitude(fresh)
                 decoder.load_state_dict(cast(nn.Module, fresh).state_dict())
 
     def configure_optimizers(self) -> Any:
@@ -364,9 +378,3 @@ def _total_steps(trainer: pl.Trainer) -> float:
         return by_steps
     per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
     return min(by_steps, float(per_epoch * trainer.max_epochs))
-
-
-def _set_amplitude(decoder: Any, amplitude: Tensor | None) -> None:
-    buffer = dict(decoder.named_buffers()).get("amplitude")
-    if amplitude is not None and buffer is not None:
-        buffer.copy_(amplitude)

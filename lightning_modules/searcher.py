@@ -64,6 +64,8 @@ class Searcher:
         """Find the poses of a batch and put them into the table."""
         for part, search in self._parts(batch):
             images = self.model.search_images(part, search.space.cache)
+            if stage.doubt:
+                images = images.flattened(stage.doubt * self.model.signal_power)
             found = self._find(part, images, search, self._nearby(part, search, stage))
             if stage.phase is not Phase.START:
                 found = _polished(images, found, search.space)

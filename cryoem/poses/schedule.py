@@ -43,19 +43,23 @@ class Stage:
         Which of the random starts; the last one's number after all of them.
     n_searches
         Passes of searching over all particles that were begun after the starts, with this one.
+    doubt
+        Share of the signal's power by which the volume is taken to be wrong.
     """
 
     phase: Phase
     radius: int
     start: int
     n_searches: int = 0
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True)
 class SearchSchedule:
     """Stages as a function of the step alone, so that a resumed run needs no state.
 
-    ``restarts`` random starts of ``start_steps`` each march from the first to the second radius.
+    ``restarts`` random starts of ``start_steps`` each march from the first to the second radius,
+    while the doubt in the volume falls from 1 to 0.
     Then, epoch by epoch, searches up to a radius that marches to the third alternate with epochs
     of fixed poses; the last epochs refine.
 
@@ -103,7 +107,10 @@ class SearchSchedule:
         start, within = divmod(step, self.start_steps)
         if start < self.restarts:
             phase = Phase.RANDOM if within < _RANDOM_FRACTION * self.start_steps else Phase.START
-            return Stage(phase, self._marched(within), start)
+            marched = min(1.0, within / (_MARCH_FRACTION * self.start_steps))
+            low, high, _ = self.radii
+            radius = round(low + (high - low) * marched)
+            return Stage(phase, radius, start, doubt=1 - marched)
         last = self.restarts - 1
         epoch = step // self.steps_per_epoch - self.first_epoch
         if epoch < 0:
@@ -115,10 +122,6 @@ class SearchSchedule:
             return Stage(Phase.REFINE, radius, last, n_searches)
         phase = Phase.FIXED if epoch % 2 else Phase.SEARCH
         return Stage(phase, radius, last, n_searches)
-
-    def _marched(self, step: int) -> int:
-        low, high, _ = self.radii
-        return round(low + (high - low) * min(1.0, step / (_MARCH_FRACTION * self.start_steps)))
 
     def _grown(self, n: int, n_all: int) -> int:
         _, low, high = self.radii

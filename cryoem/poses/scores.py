@@ -35,6 +35,16 @@ class SearchImages(TensorRecord):
         """Return the first ``count`` frequencies, a smaller disc."""
         return SearchImages(self.fourier[:, :count], self.transfer[:, :count], self.coefficients)
 
+    def flattened(self, power: Float[Tensor, " freq"]) -> "SearchImages":
+        """With more noise: that of a volume of which a slice may be wrong by ``power``.
+
+        Where the signal is far above the noise the few lowest frequencies decide alone, and what a
+        wrong volume makes of them is never left again. With all of the signal's power no frequency
+        can tell more than noise would let it.
+        """
+        weight = (1 + self.transfer.square() * power).rsqrt()
+        return SearchImages(self.fourier * weight, self.transfer * weight, self.coefficients)
+
     def combine_shared(
         self, slices: Complex[Tensor, "rot component freq"]
     ) -> Complex[Tensor, "*batch rot freq"]:

@@ -19,6 +19,17 @@ def test_a_start_begins_with_poses_as_drawn_and_marches_outwards() -> None:
     assert (again.phase, again.radius, again.start) == (Phase.RANDOM, 4, 1)
 
 
+def test_doubt_falls_along_the_march_and_is_gone_when_it_has_arrived() -> None:
+    schedule = _schedule()
+    starts = [schedule.at(step) for step in range(schedule.start_steps)]
+    doubts = [stage.doubt for stage in starts]
+    assert doubts[0] == 1
+    assert doubts == sorted(doubts, reverse=True)
+    assert {stage.radius for stage in starts if not stage.doubt} == {12}
+    assert schedule.at(schedule.start_steps).doubt == 1
+    assert not any(schedule.at(step).doubt for step in range(2 * schedule.start_steps, 1600))
+
+
 def test_the_rest_of_the_epoch_in_which_the_starts_end_is_searched() -> None:
     schedule = _schedule()  # 200 steps of starts, epochs of 80
     assert schedule.first_epoch == 3

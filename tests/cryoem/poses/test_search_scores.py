@@ -49,6 +49,19 @@ def test_dense_scores_are_squared_distances_less_the_energy_of_the_image() -> No
     torch.testing.assert_close(lowest, expected.amin(-1), rtol=1e-4, atol=2e-3)
 
 
+def test_doubt_in_the_volume_counts_as_noise_of_its_power_behind_the_ctf() -> None:
+    power = torch.rand(LATTICE.n_freqs, generator=torch.Generator().manual_seed(7)) * 9
+    images = SearchImages(DATA.fourier, DATA.transfer).flattened(power)
+    slices = PHANTOM(LATTICE.freqs[:, :2] @ ROTATION[:, :2])
+    scores = dense_scores(images, slices[:, None], shifted_data(images, LATTICE.freqs, SHIFT))
+    centred = DATA.fourier[:, None] * shift_phases(LATTICE.freqs, SHIFT)
+    residual = (DATA.transfer[:, None] * slices)[:, :, None] - centred[:, None]
+    variance = 1 + DATA.transfer.square() * power
+    error = (residual.abs().square() / variance[:, None, None]).sum(-1)
+    energy = (DATA.fourier.abs().square() / variance).sum(-1)
+    torch.testing.assert_close(scores, error - energy[:, None, None], rtol=1e-4, atol=2e-3)
+
+
 def test_each_image_is_compared_with_slices_of_its_own_volume() -> None:
     images = SearchImages(DATA.fourier, DATA.transfer, WEIGHTS)
     volume = torch.einsum("bc,rcf->brf", WEIGHTS.to(torch.complex64), COMPONENTS)
