@@ -32,6 +32,10 @@ _LOSS_REACH = 1.2  # the loss looks a little further out than the search
 _COLLAPSE = 0.9  # of the best explained energy, or of half the best volume power
 _PROBED = 8  # images
 _LOWER = 0.5  # of the learning rate after a collapse
+# Of the learning rate in a random start: what the volume has from wrong poses must fade faster than
+# it draws images to them. 5,000 images without CTF, SNR 0.1, were 101 degrees off after four epochs
+# (median) with the learning rate of the other phases, 5 with three times that.
+_START_HASTE = 3.0
 
 
 @dataclass
@@ -84,7 +88,6 @@ class AbInitio(pl.Callback):
             int(trainer.num_training_batches),
             cast(int, trainer.max_epochs),
         )
-        self._model.lr_factor = self._lr_factor
         judges = self._poses.held_out
         if not len(judges):
             judges = torch.arange(self._model.geometry.n_particles)
@@ -225,10 +228,12 @@ class AbInitio(pl.Callback):
     def _follow(self, stage: Stage) -> None:
         """Tell model and poses what a stage means for them."""
         model, refining = self._model, stage.phase is Phase.REFINE
+        starting = stage.phase in (Phase.RANDOM, Phase.START)
+        model.lr_factor = self._lr_factor * (_START_HASTE if starting else 1.0)
         reach = model.lattice.radius if refining else math.ceil(_LOSS_REACH * stage.radius)
         model.compared_radius = min(reach, model.lattice.radius)
         if isinstance(model, HeteroReconstruction):
-            model.consensus = stage.phase in (Phase.RANDOM, Phase.START)
+            model.consensus = starting
         self._poses.begin(train_on_all=refining)
 
     def _is_time(self, stage: Stage, step: int) -> bool:
@@ -272,7 +277,6 @@ class AbInitio(pl.Callback):
         assert self._best is not None
         self._rollbacks += 1
         self._lr_factor *= _LOWER
-        self._model.lr_factor = self._lr_factor
         log.warning(
             "the volume has collapsed: it explains %.1f nats of a held-out image, and did %.1f; "
             "going back to epoch %d, with a lower learning rate (%d times so far)",

@@ -77,7 +77,7 @@ class Reconstruction(pl.LightningModule, ABC):
         Fourier radius (pixels) up to which images are compared at the moment; a search for poses
         lets it grow.
     lr_factor
-        On the learning rate; lowered by a search whose volume collapsed.
+        On the learning rate; larger in a random start, lower after a volume has collapsed.
     skipped
         Whether the last step was not made, its gradient not being finite; on the device.
     """
@@ -229,17 +229,12 @@ class Reconstruction(pl.LightningModule, ABC):
                 self._set_amplitude(fresh)
                 decoder.load_state_dict(cast(nn.Module, fresh).state_dict())
 
-    def configure_optimizers(self) -> Any:
-        """The given optimiser, with the learning rate following the schedule step by step."""
+    def configure_optimizers(self) -> optim.Optimizer:
+        """The given optimiser; its learning rate is set at every step."""
         optimizer = self.optimizer(self.parameters())
-        # a plain function: of a method, the scheduler would put the attributes into checkpoints
-        scheduler = optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self._learning_rate_factor(step)
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer
 
     def on_train_start(self) -> None:
         """Tell the schedules where we are; after resuming this need not be the start.
@@ -248,11 +243,13 @@ class Reconstruction(pl.LightningModule, ABC):
         it reads the checkpoint, and forgets to restore the loader's state.
         """
         self._total_steps = _total_steps(self.trainer)
-        scheduler = cast(optim.lr_scheduler.LambdaLR, self.lr_schedulers())
-        factor = self._learning_rate_factor(self.global_step)
-        for group, lr in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
-            group["lr"] = lr * factor
         self.poses.begin_epoch(self.current_epoch)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate: a function of the step and ``lr_factor``, resumed or not."""
+        factor = self._learning_rate_factor(self.global_step)
+        for group in cast(optim.Optimizer, self.optimizers(use_pl_optimizer=False)).param_groups:
+            group["lr"] = group["initial_lr"] * factor
 
     def on_train_epoch_start(self) -> None:
         """Tell the poses which epoch it is."""

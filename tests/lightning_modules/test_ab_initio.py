@@ -28,7 +28,7 @@ from lightning_modules import HeteroReconstruction, HomoReconstruction
 from lightning_modules.ab_initio import AbInitio, Health
 from lightning_modules.base import Reconstruction
 from lightning_modules.callbacks import CleanInterrupt, LastCheckpoint, RandomState
-from lightning_modules.optim import adam
+from lightning_modules.optim import adam, warmup_cosine
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -74,8 +74,9 @@ def _fit(
     model: Reconstruction, data: ParticleDataModule, epochs: int, *callbacks: pl.Callback,
     ckpt_path: Path | None = None,
 ) -> AbInitio:  # fmt: skip
+    saves = any(isinstance(callback, LastCheckpoint) for callback in callbacks)
     trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=bool(callbacks),
+        accelerator="cpu", logger=False, enable_checkpointing=saves,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         max_epochs=epochs, callbacks=list(callbacks),
     )  # fmt: skip
@@ -234,8 +235,24 @@ def test_a_volume_that_collapses_goes_back_to_its_best_and_learns_more_slowly(
     search = _fit(model, data, 4)
     assert "collapsed" in caplog.text
     assert torch.equal(model.decoders[1].table, best[0])
-    assert model.lr_factor == 0.5
+    assert search.state_dict()["lr_factor"] == 0.5
     assert search.state_dict()["rollbacks"] == 1
+
+
+def test_the_volume_learns_three_times_as_fast_in_a_start(particles: PhantomParticles) -> None:
+    rates: list[float] = []
+
+    class Note(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    data = _data(particles)
+    model = _homo(data, random_poses(320, 1), start_images=320)  # ten steps of forty
+    _fit(model, data, 4, Note())
+    expected = [
+        2e-3 * warmup_cosine(step, 40.0, 0.02, 0.05) * (3 if step < 10 else 1) for step in range(40)
+    ]
+    assert rates == pytest.approx(expected)
 
 
 def test_particles_of_different_pixel_sizes_are_refused(particles: PhantomParticles) -> None:
