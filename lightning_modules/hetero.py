@@ -153,7 +153,10 @@ class HeteroReconstruction(Reconstruction):
 
     @torch.no_grad()
     def posterior(self, batch: ParticleBatch) -> LatentGaussian:
-        """Distribution of the latents of a batch."""
+        """Distribution of the latents of a batch; the prior while there is one volume for all."""
+        if self.consensus:
+            zero = batch.fourier.real.new_zeros(len(batch), self.latent_dim)
+            return LatentGaussian(zero, zero)
         return self.encoder(self.view(batch))
 
     def _negative_log_prior(self) -> Tensor:

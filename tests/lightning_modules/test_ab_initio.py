@@ -28,6 +28,7 @@ from lightning_modules import HeteroReconstruction, HomoReconstruction
 from lightning_modules.ab_initio import AbInitio, Health
 from lightning_modules.base import Reconstruction
 from lightning_modules.callbacks import CleanInterrupt, LastCheckpoint, RandomState
+from lightning_modules.inference import example_images
 from lightning_modules.optim import adam, warmup_cosine
 
 pytestmark = [
@@ -154,6 +155,23 @@ def test_the_search_runs_with_latents_and_all_particles_get_poses(
     assert not model.consensus
     assert model.poses.moved_degrees().isfinite().all()
     assert model.compared_radius == model.lattice.radius
+
+
+@pytest.mark.parametrize("networks", [LINEAR, NETWORKS], ids=["linear", "networks"])
+def test_in_a_start_images_are_predicted_by_the_one_volume(
+    particles: PhantomParticles, networks: dict
+) -> None:
+    data = _data(particles)
+    model = _hetero(data, particles.pose, networks)
+    model.consensus = True
+    rows = torch.arange(5)
+    _, _, predicted = example_images(model, data, rows)
+    batch = data.on_after_batch_transfer(data.dataset().rows(rows), 0)
+    forward, zero = model.forward_model(), torch.zeros(5, 2)
+    pose = particles.pose[rows]
+    slices = forward.slices(pose.rotation, batch.pixel_size_angstrom, zero)
+    expected = model.lattice.scatter((slices * forward.transfer(batch).abs()).detach())
+    torch.testing.assert_close(predicted, expected)
 
 
 def test_an_interrupted_search_goes_on_bit_for_bit(
