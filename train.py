@@ -22,7 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.checks import check
 from conf.compose import compose, parse
-from conf.folder import begin, log_to_console, logged, removed_on_failure, results
+from conf.folder import (
+    begin,
+    log_to_console,
+    logged,
+    refuse_to_remove_inputs,
+    removed_on_failure,
+    results,
+)
 from conf.launch import is_first
 from conf.resume import Start, finished_epochs, plan
 from cryoem.errors import InputError
@@ -113,6 +120,11 @@ def train(config: DictConfig) -> dict[str, float]:
         log.info("%s is finished: %d epochs.", folder, finished_epochs(folder))
         return {}
     with removed_on_failure(folder), logged(folder):
+        if start.over:
+            from cryoem.report.run_folder import STARTS_OVER
+
+            refuse_to_remove_inputs(folder, config)
+            log.info("%s: %s", folder, STARTS_OVER)
         data, model, trainer = build(config)
     with logged(folder):
         if config.preflight and start.checkpoint is None and is_first():

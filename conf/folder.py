@@ -11,9 +11,30 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.launch import is_first
 from conf.resume import LAST, PREVIOUS
+from cryoem.errors import InputError
 from cryoem.io.atomic import atomic_path
 
-RESULTS = ("preflight.html", "volumes", "figures", "report.html")
+PREFLIGHT = "preflight.html"
+RESULTS = (PREFLIGHT, "volumes", "figures", "report.html")
+# What trainings write besides their log, which is a history, and the data they simulate.
+PRODUCTS = (
+    f"checkpoints/{LAST}",
+    f"checkpoints/{PREVIOUS}",
+    "metrics.csv",
+    "metrics.json",
+    "data.json",
+    "signals.json",
+    "suspicious.csv",
+    "divergence.csv",
+    "latents.npz",
+    "particles.star",
+    "volumes",
+    "figures",
+    "report.html",
+    "tensorboard",
+    "wandb",
+    "wandb.json",
+)
 
 
 def log_to_console() -> None:
@@ -91,18 +112,51 @@ def removed_on_failure(folder: Path) -> Iterator[None]:
         raise
 
 
+def refuse_to_remove_inputs(folder: Path, config: DictConfig) -> None:
+    """See that starting over would not remove a file that the run is to read.
+
+    Raises
+    ------
+    InputError
+        If it would.
+    """
+    products = [(folder / name).resolve() for name in PRODUCTS]
+    named = {"ckpt_path": config.ckpt_path}
+    named |= {f"data.{key}": value for key, value in config.data.items()}
+    for key, value in named.items():
+        if not isinstance(value, str) or not value:
+            continue
+        path = Path(value).resolve()
+        if any(path.is_relative_to(product) for product in products):
+            raise InputError(
+                f"{key}={value}: starting over in {folder} would remove it.\n"
+                "Give the new run another name or output_dir, or keep a copy of the file elsewhere"
+            )
+
+
 def begin(folder: Path, config: DictConfig, checkpoint: Path | None) -> None:
-    """Write ``config.yaml``; starting afresh, drop what an earlier run would go on from."""
-    last = folder / "checkpoints" / LAST
+    """Write ``config.yaml``; starting afresh, drop all that an earlier run has left.
+
+    The page of a preflight since then stays.
+    """
+    last, page, stored = folder / "checkpoints" / LAST, folder / PREFLIGHT, folder / "config.yaml"
     if checkpoint is None:
-        earlier = (last, last.with_name(PREVIOUS), folder / "metrics.csv", folder / "metrics.json")
-        for file in earlier:
-            file.unlink(missing_ok=True)
+        for name in PRODUCTS:
+            _remove(folder / name)
+        if page.is_file() and stored.is_file() and page.stat().st_mtime < stored.stat().st_mtime:
+            page.unlink()
     elif checkpoint != last:  # that one is damaged, and must not become the one before
         with atomic_path(last) as path:
             shutil.copyfile(checkpoint, path)
-    with atomic_path(folder / "config.yaml") as path:
+    with atomic_path(stored) as path:
         OmegaConf.save(config, path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def results(folder: Path) -> str:

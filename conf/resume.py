@@ -38,9 +38,10 @@ FREE = (
 
 @dataclass(frozen=True)
 class Start:
-    """How a run begins: afresh, from a checkpoint of its own, or not at all."""
+    """How a run begins: afresh, ``over`` an earlier one, from a checkpoint, or not at all."""
 
     checkpoint: Path | None = None
+    over: bool = False
     finished: bool = False
 
 
@@ -54,14 +55,15 @@ def plan(config: DictConfig) -> Start:
     """
     folder = Path(config.output_dir)
     last, previous = (folder / "checkpoints" / name for name in (LAST, PREVIOUS))
+    afresh = Start(over=(folder / "config.yaml").is_file())
     if config.resume == "never":
-        return Start()
+        return afresh
     if not last.is_file() and not previous.is_file():
         if config.resume == "must":
             raise InputError(
                 f"resume=must: there is no {last}.\nCheck name= or output_dir=, or drop resume=must"
             )
-        return Start()
+        return afresh
     _refuse_another_experiment(config, folder)
     if finished_epochs(folder) >= config.trainer.max_epochs:
         return Start(finished=True)

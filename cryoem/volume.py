@@ -32,6 +32,20 @@ def volume_to_spectrum(
     return torch.fft.rfftn(centred, dim=(-3, -2, -1)) / volume.shape[-1]
 
 
+def crop_volume(
+    volume: Float[Tensor, "side side side"], box_size: int
+) -> Float[Tensor, "box box box"]:
+    """Resample to a smaller even box that spans the same length, by cutting the transform."""
+    side = len(volume)
+    if box_size == side:
+        return volume
+    spectrum = volume_to_spectrum(volume)
+    half = box_size // 2
+    keep = torch.cat([torch.arange(half), torch.arange(side - half, side)])
+    cropped = spectrum[keep][:, keep][..., : half + 1]
+    return spectrum_to_volume(cropped)
+
+
 @torch.no_grad()
 def evaluate_volumes(
     decoder: Decoder,

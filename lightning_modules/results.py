@@ -25,20 +25,22 @@ from cryoem.export_run import (
 )
 from cryoem.io.export import write_particles_star
 from cryoem.metrics.alignment import Alignment, align_poses, aligned_volumes
+from cryoem.metrics.conformations import class_latents
 from cryoem.metrics.corrected import corrected_fsc
 from cryoem.metrics.fsc import FSCCurve, fsc
+from cryoem.metrics.latents import coordinate_r2
 from cryoem.metrics.mask import TIGHT, outline_mask
 from cryoem.metrics.pose_error import pose_errors
+from cryoem.metrics.truth_folder import TruthFolder, find_truth
 from cryoem.poses import KnownPoses, SearchedPoses
 from cryoem.report import build_report
-from cryoem.truth import Truth, read_truth
 from lightning_modules.base import Reconstruction
-from lightning_modules.held_out import explained_of_held_out
+from lightning_modules.held_out import explained_up_to
 from lightning_modules.hetero import HeteroReconstruction
 from lightning_modules.inference import example_images
 
 GOLD_STANDARD, AGAINST_TRUTH = 0.143, 0.5
-_EXAMPLES = 6
+_EXAMPLES, _LEAST_FOR_LATENTS = 6, 100
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,12 @@ def write_results(
         The files in figures/, and what metrics.json holds.
     """
     model.eval()
-    truth = None if data.truth is None else read_truth(data.truth, data.table.row)
+    truth = None if data.truth is None else find_truth(data.truth).of(data.table.row)
     metrics = dict(metrics)
     if len(data.held_out):
-        metrics["held_out/explained_nats"] = float(explained_of_held_out(model, data).mean())
+        explained = explained_up_to(model, data)
+        metrics["held_out/explained_nats"] = explained["nats"][-1]
+        metrics["held_out/explained"] = explained
     found = Findings(metrics, _align(model, data, metrics))
     z = None
     if isinstance(model, HeteroReconstruction) and latents is not None:
@@ -129,7 +133,7 @@ def write_results(
     return pictures, numbers
 
 
-def _homo(folder: Path, model: Reconstruction, truth: Truth | None, found: Findings) -> None:
+def _homo(folder: Path, model: Reconstruction, truth: TruthFolder | None, found: Findings) -> None:
     side, voxel_size = model.geometry.box_size, model.geometry.pixel_size_angstrom
     halves = [torch.from_numpy(_decode(model, [decoder], None)[0]) for decoder in model.decoders]
     volume = torch.stack(halves).mean(0)
@@ -142,9 +146,9 @@ def _homo(folder: Path, model: Reconstruction, truth: Truth | None, found: Findi
             resolution_entry(curve, GOLD_STANDARD, voxel_size, "half-set volumes", mask)
         )
     found.metrics["mean_fsc_of_half_sets"] = found.curves["half maps"].mean()
-    if truth is not None:
+    if truth is not None and truth.mean is not None:
         aligned = torch.from_numpy(next(_compared(model, model.decoders, None, found)))
-        curve = fsc(aligned, truth.volume("mean", side))
+        curve = fsc(aligned, truth.read(truth.mean, side, voxel_size))
         found.curves["volume and truth"] = curve
         found.resolution.append(
             resolution_entry(curve, AGAINST_TRUTH, voxel_size, "volume and truth", "none")
@@ -171,7 +175,7 @@ def _hetero(
     model: Reconstruction,
     latents: Latents,
     n_volumes: int,
-    truth: Truth | None,
+    truth: TruthFolder | None,
     found: Findings,
 ) -> None:
     z = latents.mean.cpu().numpy()
@@ -182,20 +186,23 @@ def _hetero(
     found.drawn |= {
         "volume": series[len(series) // 2], "series": series, "z": z, "series_latents": marks,
     }  # fmt: skip
-    if truth is not None:
+    if truth is not None and truth.state is not None:
         _score_latents(model, decoders, z, truth, found)
 
 
 def _score_latents(
-    model: Reconstruction, decoders: list, z: np.ndarray, truth: Truth, found: Findings
+    model: Reconstruction, decoders: list, z: np.ndarray, truth: TruthFolder, found: Findings
 ) -> None:
     """How well the latents know the coordinate, and the volumes at their means the truth."""
-    voxel_size = model.geometry.pixel_size_angstrom
-    found.metrics["latent_r2_of_coordinate"] = truth.latent_r2(z)
-    states, means = truth.mean_latents(z)
+    side, voxel_size = model.geometry.box_size, model.geometry.pixel_size_angstrom
+    found.metrics["latent_r2_of_coordinate"] = _latent_r2(z, truth)
+    assert truth.state is not None
+    classes = class_latents(z, truth.state)
     curves = [
-        truth.compare(torch.from_numpy(volume), f"volume_{state:03d}")
-        for state, volume in zip(states, _compared(model, decoders, means, found), strict=True)
+        fsc(torch.from_numpy(volume), truth.read(truth.volumes[int(state)], side, voxel_size))
+        for state, volume in zip(
+            classes.state, _compared(model, decoders, classes.mean, found), strict=True
+        )
     ]
     mean = FSCCurve(curves[0].frequency, np.mean([curve.correlation for curve in curves], axis=0))
     found.curves["conformations and truth, mean"] = mean
@@ -203,6 +210,14 @@ def _score_latents(
     found.resolution.append(
         resolution_entry(mean, AGAINST_TRUTH, voxel_size, "conformations and truth", "none")
     )
+
+
+def _latent_r2(z: np.ndarray, truth: TruthFolder) -> float | None:
+    """None where nothing moves, or particles are too few."""
+    coordinate = truth.coordinate
+    if coordinate is None or np.ptp(coordinate) == 0 or len(z) < _LEAST_FOR_LATENTS:
+        return None
+    return coordinate_r2(z, coordinate, truth.period)
 
 
 def _decode(model: Reconstruction, decoders: list, z: np.ndarray | None) -> np.ndarray:

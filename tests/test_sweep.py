@@ -66,6 +66,12 @@ def board(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def group(name: str, number: int) -> str:
+    """W&B's, as the training was told it."""
+    lines = Path(f"sweeps/{name}/point_{number:03d}/started").read_text().splitlines()
+    return json.loads(lines[0])[1]
+
+
 def starts(name: str, number: int) -> list[dict[str, str]]:
     lines = Path(f"sweeps/{name}/point_{number:03d}/started").read_text().splitlines()
     return [json.loads(line)[0] for line in lines]
@@ -82,6 +88,7 @@ def test_a_grid_ranks_its_points_and_says_how_to_go_on() -> None:
     assert (first["seed"], first["data.held_out"]) == ("3", "0.1")
     assert first["output_dir"] == "sweeps/dims/point_001"
     assert "preflight" not in first
+    assert {group("dims", number) for number in (1, 2, 3, 4)} == {"dims"}
     assert second["preflight"] == "false"
     page = Path("sweeps/dims/sweep.html").read_text()
     assert "python train.py --config-dir sweeps/dims --config-name best" in page

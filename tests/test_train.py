@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,55 @@ def test_another_experiment_in_the_folder_is_refused_and_never_starts_over(
     assert train.main([*other, "resume=never"]) == 0
     assert epochs() == [0]
     assert yaml.safe_load(Path("runs/demo/config.yaml").read_text())["model"]["beta"] == 0.5
+
+
+def test_a_new_start_leaves_nothing_of_the_run_before() -> None:
+    first, run = Path("runs/demo"), Path("runs/other")
+    more = [
+        "logger=many",
+        "logger.wandb.offline=true",
+        "preflight=true",
+        "+trainer.log_every_n_steps=1",
+    ]
+    assert train.main([*TINY, *more]) == 0
+    # as another command, a failure and a reader might have left it
+    for name in ("divergence.csv", "suspicious.csv", "signals.json", "checkpoints/previous.ckpt"):
+        (first / name).write_text("of the first run\n")
+    (first / "my_notes.txt").write_text("a person's own\n")
+    began = time.time() - 1
+    for path in first.rglob("*"):
+        then = path.stat().st_mtime - 60
+        os.utime(path, (then, then))
+    assert train.main([*TINY, "model=homo", "resume=never"]) == 0
+    assert train.main([*TINY, "model=homo", "name=other"]) == 0
+
+    def listed(folder: Path) -> set[str]:
+        return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+    assert listed(first) == listed(run) | {"my_notes.txt"}
+    old = {path for path in first.rglob("*") if path.stat().st_mtime < began}
+    assert {path.relative_to(first).parts[0] for path in old} == {"data", "my_notes.txt"}
+
+
+def test_starting_over_does_not_remove_what_the_new_run_reads(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train.main([*TINY]) == 0
+    before = Path("runs/demo/checkpoints/last.ckpt").read_bytes()
+    last = "runs/demo/checkpoints/last.ckpt"
+    assert train.main([*TINY, "resume=never", f"ckpt_path={last}"]) == 2
+    assert f"ckpt_path={last}: starting over" in capsys.readouterr().err
+    assert Path(last).read_bytes() == before
+
+
+def test_warnings_of_the_run_before_are_not_in_the_report_of_a_new_one() -> None:
+    assert train.main([*TINY]) == 0
+    with Path("runs/demo/run.log").open("a") as file:
+        file.write("2026-01-01 00:00:00,000 WARNING train: the first run had a fever\n")
+    assert train.main([*TINY, "trainer.max_epochs=2"]) == 0
+    assert "had a fever" in Path("runs/demo/report.html").read_text()
+    assert train.main([*TINY, "resume=never"]) == 0
+    assert "had a fever" not in Path("runs/demo/report.html").read_text()
 
 
 def test_a_failed_new_start_keeps_what_the_earlier_run_left(

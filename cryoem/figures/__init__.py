@@ -19,5 +19,6 @@ from cryoem.figures.shell_likelihood import shell_likelihood as shell_likelihood
 from cryoem.figures.sweep import importance_bars as importance_bars
 from cryoem.figures.sweep import parallel_coordinates as parallel_coordinates
 from cryoem.figures.sweep import sweep_curves as sweep_curves
+from cryoem.figures.sweep import sweep_frequencies as sweep_frequencies
 from cryoem.figures.volume_montage import volume_montage as volume_montage
 from cryoem.figures.volume_slices import volume_slices as volume_slices

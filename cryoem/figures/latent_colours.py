@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cryoem.analysis.embedding import fit_pca
-from cryoem.figures.style import COLOURS, VALUES, new_figure, styled
+from cryoem.figures.style import COLOURS, CYCLE, VALUES, new_figure, styled
 
 _MOST = 4000  # particles that are drawn
 
@@ -25,8 +25,8 @@ def latent_colours(
     z
         Latents; with a single dimension, it is drawn against the quantity.
     quantities
-        By label: one number for each particle, or three, a unit vector, which get a colour for
-        every direction.
+        By label: for each particle one number; or two, the cosine and sine of an angle; or three, a
+        unit vector, with a colour for every direction.
 
     Notes
     -----
@@ -46,6 +46,10 @@ def latent_colours(
 def _panel(figure: Figure, axes: Axes, points: np.ndarray, values: np.ndarray, label: str) -> None:
     size = float(np.clip(12_000 / max(len(points), 1), 2, 20))
     style: dict[str, Any] = {"s": size, "alpha": 0.7, "lw": 0}
+    colours = VALUES
+    if values.shape[1:] == (2,):
+        values, colours = np.degrees(np.arctan2(values[:, 1], values[:, 0])) % 360, CYCLE
+        label = f"{label} (degrees)"
     if points.shape[1] == 1:
         height = values if values.ndim == 1 else np.degrees(np.arccos(values[:, -1:].clip(-1, 1)))
         axes.scatter(points[:, 0], np.ravel(height), color=COLOURS[0], **style)
@@ -53,7 +57,7 @@ def _panel(figure: Figure, axes: Axes, points: np.ndarray, values: np.ndarray, l
         return
     x, y = points.T
     if values.ndim == 1:
-        drawn = axes.scatter(x, y, c=values, cmap=VALUES, **style)
+        drawn = axes.scatter(x, y, c=values, cmap=colours, **style)
         figure.colorbar(drawn, ax=axes, shrink=0.85).outline.set_visible(False)
     elif values.shape[1]:
         axes.scatter(x, y, c=(values + 1) / 2, **style)

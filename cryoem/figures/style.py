@@ -18,6 +18,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 DENSITY = "gray"
 DIFFERENCE = "RdBu_r"
 VALUES = "viridis"
+CYCLE = "twilight"  # ends where it begins
 
 _STYLE = {
     "font.size": 9.0,

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from cryoem.figures.style import COLOURS, VALUES, new_figure, styled
 
 _STOPPED = "#b8bec5"
-_FEW = 8  # distinct numbers that stand evenly, each with its tick
+_APART = 0.06  # of an axis; values that are closer have no ticks of their own
+_LOGARITHMIC = 8  # largest over smallest value, from here on
 _JITTER = 0.03
 
 
@@ -116,6 +117,37 @@ def sweep_curves(
     return figure
 
 
+@styled
+def sweep_frequencies(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], best: str | None
+) -> Figure:
+    """Draw what each training explains of held-out images up to each frequency.
+
+    Parameters
+    ----------
+    curves
+        Frequencies (1/angstrom) and nats, for each training.
+    best
+        The one to bring out.
+    """
+    figure = new_figure(7.5, 3.6)
+    axes = figure.subplots()
+    for name, (frequency, nats) in curves.items():
+        style: dict[str, Any] = {"color": COLOURS[0], "lw": 1.2, "alpha": 0.8}
+        if name == best:
+            style = {"color": COLOURS[1], "lw": 2.4, "zorder": 5}
+        axes.plot([0, *frequency], [0, *nats], **style)
+    axes.plot([], [], color=COLOURS[1], lw=2.4, label="best")
+    axes.plot([], [], color=COLOURS[0], label="others")
+    axes.legend(loc="lower right")
+    axes.set_xlabel("frequencies up to (1/Å)")
+    axes.set_ylabel("explained of a held-out image (nats)")
+    ends = [nats[-1] for _, nats in curves.values()]
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], min(0.0, min(ends)) - 0.1 * max(ends)))
+    axes.grid(alpha=0.25, lw=0.6)
+    return figure
+
+
 def _limits(every: Sequence[float], last: Sequence[float]) -> tuple[float, float]:
     reach = max(max(last) - min(last), 0.05 * abs(max(last)), 1e-9)
     low = max(min(every), min(last) - 2 * reach)
@@ -127,21 +159,23 @@ def _limits(every: Sequence[float], last: Sequence[float]) -> tuple[float, float
 def _heights(values: Sequence[str]) -> tuple[np.ndarray, dict[str, float]]:
     """Where values stand between 0 and 1, and what to write there."""
     names = list(dict.fromkeys(values))
+    if len(names) == 1:
+        return _evenly(values, names)
     try:
         numbers = np.array([float(value) for value in values])
     except ValueError:
         return _evenly(values, names)
-    if len(names) <= _FEW:
-        return _evenly(values, sorted(names, key=float))
     low, high = float(numbers.min()), float(numbers.max())
     ratio = high / low if low > 0 else 1.0
-    if ratio > 10:
+    if ratio >= _LOGARITHMIC:
         height = np.log(numbers / low) / math.log(ratio)
-        ticks = {f"{low * ratio**s:.2g}": s for s in (0, 0.5, 1.0)}
+        ends = {f"{low * ratio**s:.2g}": s for s in (0.0, 0.5, 1.0)}
     else:
         height = (numbers - low) / (high - low)
-        ticks = {f"{low + s * (high - low):.3g}": s for s in (0, 0.5, 1.0)}
-    return height, ticks
+        ends = {f"{low + s * (high - low):.3g}": s for s in (0.0, 0.5, 1.0)}
+    each = dict(zip(values, height.tolist(), strict=True))
+    apart = np.diff(np.sort(list(each.values()))).min() >= _APART
+    return height, each if apart else ends
 
 
 def _evenly(values: Sequence[str], names: list[str]) -> tuple[np.ndarray, dict[str, float]]:

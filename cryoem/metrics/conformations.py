@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from cryoem.metrics.fsc import FSCCurve, Shells, correlate_spectra
-from cryoem.metrics.latents import knn_r2, knn_r2_circular
+from cryoem.metrics.latents import coordinate_r2
 from cryoem.metrics.neighbourhood import (
     information_imbalance,
     neighbour_ranks,
@@ -123,18 +123,13 @@ def latent_scores(
         ``neighbourhood_similarity_chance``; ``imbalance_truth_to_latent`` (what the latent says
         beyond the coordinate) and ``imbalance_latent_to_truth`` (what of it is lost).
     """
+    scores = {"knn_r2": coordinate_r2(z, coordinate, period, _NEIGHBOURS)}
     if period is None:
-        scores = {
-            "knn_r2": knn_r2(z, coordinate, _NEIGHBOURS),
-            "spearman_pc1": _spearman(principal(z)[:, 0], coordinate),
-        }
-    else:
-        angle = 2 * np.pi * coordinate / period
-        scores = {"knn_r2": knn_r2_circular(z, angle, _NEIGHBOURS)}
-        if z.shape[1] > 1:
-            pc = principal(z)
-            found = np.arctan2(pc[:, 1], pc[:, 0])
-            scores["circular_correlation_pc12"] = abs(circular_correlation(found, angle))
+        scores["spearman_pc1"] = _spearman(principal(z)[:, 0], coordinate)
+    elif z.shape[1] > 1:
+        pc, angle = principal(z), 2 * np.pi * coordinate / period
+        found = np.arctan2(pc[:, 1], pc[:, 0])
+        scores["circular_correlation_pc12"] = abs(circular_correlation(found, angle))
     return scores | _rank_scores(z, coordinate, period, seed)
 
 

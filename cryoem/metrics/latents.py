@@ -39,6 +39,18 @@ def knn_r2_circular(
     return knn_r2(latents, np.stack([np.cos(angle), np.sin(angle)], axis=1), k)
 
 
+def coordinate_r2(
+    latents: Float[np.ndarray, "particle latent"],
+    coordinate: Float[np.ndarray, " particle"],
+    period: float | None,
+    k: int = 15,
+) -> float:
+    """:func:`knn_r2` of a coordinate, or of its point on the circle where it has a period."""
+    if period is None:
+        return knn_r2(latents, coordinate, k)
+    return knn_r2_circular(latents, 2 * np.pi * coordinate / period, k)
+
+
 def knn_accuracy(
     latents: Float[np.ndarray, "particle latent"], labels: np.ndarray, k: int = 15
 ) -> float:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from cryoem.io.mrc import read_mrc_header
 from cryoem.io.table import ParticleTable, read_table
 from cryoem.io.volume import read_volume
 from cryoem.simulate.motions import MOTIONS
-from cryoem.truth import crop_volume
+from cryoem.volume import crop_volume
 
 _PATTERNS = ("volume_*.mrc", "conf_*.mrc", "truth.mrc")
 _STATE_COLUMNS = ("state", "conformation", "class")
@@ -51,6 +51,11 @@ class TruthFolder:
     column: str | None
     period: float | None
     particles: Path | None
+
+    def of(self, rows: Int64[np.ndarray, " particle"]) -> "TruthFolder":
+        """The same with the labels of some rows of the particle file."""
+        state, coordinate = (None if x is None else x[rows] for x in (self.state, self.coordinate))
+        return replace(self, state=state, coordinate=coordinate)
 
     def read(
         self, path: Path, box_size: int, pixel_size_angstrom: float

@@ -14,6 +14,7 @@ import yaml
 from cryoem.errors import InputError
 from cryoem.io.mrc import MrcHeader, read_mrc_header
 
+STARTS_OVER = "starting over in the folder of an earlier run"  # in run.log
 # py.warnings: what libraries say to programmers.
 _LOGGED = re.compile(r"\b(WARNING|ERROR|CRITICAL) (?!py\.warnings).*")
 
@@ -132,7 +133,15 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _warnings(path: Path) -> list[str]:
-    """Return the last twenty different warnings and errors of the log, without their times."""
+    """Return the last twenty different warnings and errors of the log, without their times.
+
+    Those since the run last began afresh.
+    """
+    found: list[str] = []
     with path.open(errors="replace") as lines:
-        found = [match[0] for line in lines if (match := _LOGGED.search(line))]
+        for line in lines:
+            if line.rstrip().endswith(STARTS_OVER):
+                found = []
+            elif match := _LOGGED.search(line):
+                found.append(match[0])
     return list(dict.fromkeys(found))[-20:]

@@ -52,8 +52,15 @@ class Objective:
 
 def scalars(run: Path) -> dict[str, Any]:
     """The single numbers in ``metrics.json`` of a run; none if it has not ended."""
+    return {key: value for key, value in _numbers(run).items() if isinstance(value, int | float)}
+
+
+def explained_up_to(run: Path) -> tuple[list[float], list[float]] | None:
+    """Frequencies (1/angstrom), and nats explained of held-out images up to each; None: unknown."""
+    found = _numbers(run).get("held_out/explained")
+    return None if found is None else (found["up_to_per_angstrom"], found["nats"])
+
+
+def _numbers(run: Path) -> dict[str, Any]:
     file = run / "metrics.json"
-    if not file.is_file():
-        return {}
-    found = json.loads(file.read_text()).items()
-    return {key: value for key, value in found if isinstance(value, int | float)}
+    return json.loads(file.read_text()) if file.is_file() else {}

@@ -7,11 +7,17 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cryoem.figures import importance_bars, parallel_coordinates, save_figure, sweep_curves
+from cryoem.figures import (
+    importance_bars,
+    parallel_coordinates,
+    save_figure,
+    sweep_curves,
+    sweep_frequencies,
+)
 from cryoem.report.page import inline_png, write_page
 from cryoem.sweeps.importance import importances
 from cryoem.sweeps.leaderboard import best, ranked
-from cryoem.sweeps.objective import Objective
+from cryoem.sweeps.objective import Objective, explained_up_to
 from cryoem.sweeps.points import FAILED, FINISHED, PRUNED, Point, Points
 from cryoem.sweeps.space import Space
 
@@ -25,6 +31,12 @@ _CAPTIONS = {
         "What matters",
         "How much worse a random forest predicts the objective when the values of one key are "
         "shuffled, as shares of the sum. Of so few trainings this is no more than a rough order.",
+    ),
+    "frequencies": (
+        "By frequency",
+        "What is explained of held-out images that are cut at a frequency; the right end is the "
+        "whole image. Where a curve rises, that band says more than knowing its latent costs; "
+        "where it falls, the volumes are wrong there, or have learnt noise.",
     ),
     "course": (
         "On the way",
@@ -85,9 +97,13 @@ def _figures(folder: Path, space: Space, points: Points, objective: Objective) -
         importance = importances(space, done)
         if importance:
             drawn["importance"] = importance_bars(importance)
+    first = best(points, objective)
+    shells = {point.name: explained_up_to(folder / point.name) for point in done}
+    known = {name: curve for name, curve in shells.items() if curve is not None}
+    if known:
+        drawn["frequencies"] = sweep_frequencies(known, None if first is None else first.name)
     curves = {point.name: objective.so_far(folder / point.name) for point in points.all}
     curves = {name: curve for name, curve in curves.items() if curve}
-    first = best(points, objective)
     if curves:
         stopped = [point.name for point in points.in_state(PRUNED, FAILED)]
         drawn["course"] = sweep_curves(

@@ -142,7 +142,9 @@ class MetricsTable(pl.Callback):
         if not self._n_lines or not self.path.is_file():
             self._n_lines = 0
             return pd.DataFrame(columns=COLUMNS)
-        return pd.read_csv(self.path, nrows=self._n_lines)
+        earlier = pd.read_csv(self.path, nrows=self._n_lines)
+        # of an older version, or another one's; lines are added by position
+        return earlier.reindex(columns=COLUMNS)
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:

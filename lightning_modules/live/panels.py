@@ -13,8 +13,8 @@ from cryoem.analysis.decode import decode_volumes
 from cryoem.analysis.path import axis_path
 from cryoem.decoders.framed import in_frame, volume_frame
 from cryoem.metrics.fsc import fsc
+from cryoem.metrics.truth_folder import find_truth
 from cryoem.suspicious import worst_explained
-from cryoem.truth import read_truth
 from lightning_modules.base import Reconstruction
 from lightning_modules.inference import example_images
 from lightning_modules.live.record import Epoch
@@ -79,9 +79,18 @@ def _quantities(model: Reconstruction, data: Any) -> dict[str, np.ndarray]:
     found = {"viewing direction": model.poses.table().rotation[:, 2].numpy()}
     if data.table.ctf is not None:
         found["defocus (µm)"] = data.table.ctf.defocus_u_angstrom.numpy() / 1e4
-    if data.truth is not None:
-        found["true conformation"] = read_truth(data.truth, data.table.row).coordinate
+    truth = None if data.truth is None else find_truth(data.truth).of(data.table.row)
+    if truth is not None and truth.coordinate is not None:
+        found["true conformation"] = _on_circle(truth.coordinate, truth.period)
     return found
+
+
+def _on_circle(coordinate: np.ndarray, period: float | None) -> np.ndarray:
+    """Cosine and sine of a coordinate that has a period."""
+    if period is None:
+        return coordinate
+    angle = 2 * np.pi * coordinate / period
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def _decoded(

@@ -18,7 +18,7 @@ from datamodules import ParticleDataModule
 from lightning_modules import HeteroReconstruction, HomoReconstruction
 from lightning_modules.base import Reconstruction
 from lightning_modules.callbacks import HeldOut, MetricsTable
-from lightning_modules.held_out import explained_of_held_out
+from lightning_modules.held_out import explained_of_held_out, explained_up_to
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +124,20 @@ def test_judging_draws_no_numbers_and_does_not_depend_on_beta(particles: Phantom
     second = explained_of_held_out(linear_model(data, beta=3.0), data)
     assert (second <= first + 1e-3).all()
     assert math.isfinite(float(second.sum()))
+
+
+def test_frequencies_that_hold_nothing_explain_nothing_and_the_last_is_the_whole(
+    particles: PhantomParticles, tmp_path: Path
+) -> None:
+    data = read(particles)
+    model = linear_model(data)
+    fit(model, data, tmp_path, epochs=4)
+    whole = float(explained_of_held_out(model, data).mean())
+    curve = explained_up_to(model, data)
+    assert curve["nats"][-1] == pytest.approx(whole, rel=1e-5)
+    length = data.geometry.box_size * data.geometry.pixel_size_angstrom
+    reach = np.array(curve["up_to_per_angstrom"]) * length
+    np.testing.assert_allclose(reach[[0, -1]], [1, model.compared_radius], atol=1e-6)
+    # the phantom is a few smooth blobs: its coarsest third says most, the finest next to nothing
+    gain = np.diff(curve["nats"])
+    assert abs(gain[-3:].sum()) < 0.1 * whole < gain[:3].sum()

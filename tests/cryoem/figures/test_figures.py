@@ -161,3 +161,28 @@ def test_every_figure_becomes_a_png(tmp_path):
         path = figures.save_figure(figure, tmp_path / "figures" / f"{name}.png")
         assert path.read_bytes().startswith(b"\x89PNG")
     assert len(list((tmp_path / "figures").iterdir())) == len(drawn)  # no temporary file is left
+
+
+def test_an_angle_has_the_same_colour_before_and_after_its_period() -> None:
+    angle = np.radians([1.0, 359.0, 180.0])
+    on_circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    axes = figures.latent_colours(np.eye(3)[:, :2], {"motion": on_circle}).axes[0]
+    (points,) = axes.collections
+    points.update_scalarmappable()
+    first, last, half = points.get_facecolors()[:, :3]
+    assert np.abs(first - last).max() < 0.1 < np.abs(first - half).max()
+
+
+def test_a_quantity_that_is_always_zero_has_a_readable_axis() -> None:
+    figure = figures.epoch_curves([1, 2], {"none": [0.0, 0.0], "below": [-2.0, -1.0]})
+    assert figure.axes[0].get_ylim() == (0, 1)
+    assert figure.axes[1].get_ylim() == pytest.approx((-2.2, 0))
+
+
+def test_the_likelihood_is_drawn_over_the_frequencies_of_its_shells() -> None:
+    by_epoch = {epoch: np.full(8, float(epoch)) for epoch in range(1, 21)}
+    axes = figures.shell_likelihood(by_epoch, box_size=16, pixel_size=2.0).axes[0]
+    curves = [line for line in axes.lines if len(line.get_xdata()) == 8]
+    assert 2 < len(curves) <= 8
+    assert (curves[0].get_ydata()[0], curves[-1].get_ydata()[0]) == (1, 20)
+    assert curves[0].get_xdata()[-1] == pytest.approx(0.25)  # Nyquist, in 1/A
