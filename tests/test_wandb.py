@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 from wandb_files import OfflineRun, offline_runs
 
 import train
@@ -32,6 +33,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_RUN_GROUP", "my_sweep")
+    wandb.teardown()  # it reads the environment once, perhaps in a test of another file
 
 
 def test_a_training_that_is_stopped_and_goes_on_is_one_run_with_steps_that_only_rise() -> None:
