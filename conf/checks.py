@@ -26,7 +26,6 @@ WHOLE_AND_POSITIVE = (
     "trainer.max_epochs",
     "trainer.devices",
     "poses.n_keep",
-    "poses.restarts",
     "poses.start_images",
 )
 POSITIVE = (
@@ -35,7 +34,7 @@ POSITIVE = (
     "model.optimizer.lr",
     "poses.shift_pixels",
 )
-NOT_NEGATIVE = ("model.beta", "model.beta_warmup_epochs", "seed")
+NOT_NEGATIVE = ("model.beta", "model.beta_warmup_epochs", "poses.restarts", "seed")
 NOT_LAUNCHED = (
     "trainer=multinode: this process is by itself; "
     "torchrun or srun start one for each device, see docs/clusters.md"
@@ -113,7 +112,7 @@ def _posterior(config: DictConfig) -> list[str]:
 
 
 def _search(config: DictConfig) -> list[str]:
-    """Three growing radii; shares that leave something."""
+    """Three growing radii; shares that leave something; a volume or a random start, not both."""
     found = [
         f"{key}={list(value)}: must be three growing whole numbers, such as [5,13,32]"
         for key, value in _given(config, ("poses.radii",))
@@ -125,6 +124,15 @@ def _search(config: DictConfig) -> list[str]:
         for top in (0.5 if key.endswith("held_out") else 1.0,)
         if not 0 <= value < top
     ]
+    restarts = config.poses.get("restarts")
+    if restarts == 0 and config.ckpt_path is None:
+        found.append(
+            "poses.restarts=0: no volume to search under; give ckpt_path, or a random start"
+        )
+    if restarts and config.ckpt_path is not None:
+        found.append(
+            f"ckpt_path={config.ckpt_path}: a random start forgets its volume; set poses.restarts=0"
+        )
     return found
 
 

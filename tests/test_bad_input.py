@@ -91,6 +91,8 @@ def drop_column(particles: Path, label: str) -> None:
         ["poses.radii=[9,5,30]", "poses=search"],
         ["poses.held_out=0.7", "poses=search"],
         ["poses.symmetry=Q3", "poses=search", "data.simulation.n_particles=20"],
+        ["poses.restarts=0", "poses=search"],
+        ["poses.restarts=-1", "poses=search"],
     ],
 )
 def test_a_wrong_command_is_refused(
@@ -103,6 +105,13 @@ def test_a_wrong_command_is_refused(
     key, _, value = overrides[0].partition("=")
     message = refused(capsys, *overrides)
     assert key in message or value in message
+
+
+def test_a_volume_that_a_random_start_would_forget(
+    particles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (f"data.particles={particles}", f"ckpt_path={particles}", "poses=search")
+    assert "poses.restarts=0" in refused(capsys, *words)
 
 
 def test_a_good_file_is_not_refused(particles: Path) -> None:

@@ -40,7 +40,7 @@ class Stage:
     radius
         Fourier radius (pixels) up to which poses are searched.
     start
-        Which of the random starts; the last one's number after all of them.
+        Which of the random starts; the last one's number after all of them, -1 without any.
     n_searches
         Passes of searching over all particles that were begun after the starts, with this one.
     doubt
@@ -59,7 +59,7 @@ class SearchSchedule:
     """Stages as a function of the step alone, so that a resumed run needs no state.
 
     ``restarts`` random starts of ``start_steps`` each march from the first to the second radius,
-    while the doubt in the volume falls from 1 to 0.
+    while the doubt in the volume falls from 1 to 0. None where there is a volume to begin with.
     Then, epoch by epoch, searches up to a radius that marches to the third alternate with epochs
     of fixed poses; the last epochs refine.
 
@@ -92,7 +92,7 @@ class SearchSchedule:
     ) -> "SearchSchedule":
         """Fit a schedule to a run: the starts together take at most half of it."""
         wanted = max(1, round(start_images / batch_size))
-        most = max(1, steps_per_epoch * n_epochs // (2 * restarts))
+        most = max(1, steps_per_epoch * n_epochs // (2 * max(restarts, 1)))
         return cls(
             (radii[0], radii[1], radii[2]), restarts, min(wanted, most), steps_per_epoch, n_epochs
         )

@@ -35,7 +35,8 @@ class SearchedPoses(nn.Module):
     radii
         Fourier radius in pixels: at the beginning of a random start, at its end, and at last.
     restarts, start_images
-        Random starts, and images that each of them sees (with repetition).
+        Random starts, and images that each of them sees (with repetition). Without a start the
+        search begins under the volume that the model has.
     held_out
         Share of the particles that do not train the volume while poses are searched: their
         likelihood compares starts and tells a collapse.

@@ -121,7 +121,7 @@ def test_under_a_volume_that_is_right_random_poses_are_found_and_it_stays_right(
     particles: PhantomParticles, weights: dict[str, Any]
 ) -> None:
     data = _data(particles)
-    model = _homo(data, random_poses(320, 1))
+    model = _homo(data, random_poses(320, 1), restarts=0)
     model.forward_models.load_state_dict(weights)
     _fit(model, data, 5)
     angle, shift = _errors(model, particles)

@@ -61,3 +61,12 @@ def test_starts_take_at_most_half_of_a_short_run() -> None:
     schedule = _schedule(n_epochs=4)
     assert schedule.restarts * schedule.start_steps == 160
     assert schedule.at(4 * 80 - 1).radius == 30
+
+
+def test_with_a_volume_to_begin_with_the_first_step_is_a_search() -> None:
+    schedule = _schedule(restarts=0)
+    first = schedule.at(0)
+    assert (first.phase, first.n_searches, first.doubt) == (Phase.SEARCH, 1, 0)
+    assert 12 <= first.radius < 30
+    assert schedule.at(80).phase is Phase.FIXED
+    assert schedule.at(80 * 19).phase is Phase.REFINE
