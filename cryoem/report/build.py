@@ -27,7 +27,7 @@ def build_report(run_dir: str | Path) -> Path:
     """
     run = read_run_folder(run_dir)
     path = run.path / "report.html"
-    write_page("template.html", contents(run), path)
+    write_page("report.html", contents(run), path)
     return path
 
 

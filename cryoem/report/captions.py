@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-_CAPTIONS = {
+CAPTIONS = {
     "motion": (
         "The volumes along the latent space",
         "One column per volume, in order along the main variation of the latents. Projection and "
@@ -79,11 +79,11 @@ _CAPTIONS = {
 
 def caption(stem: str) -> tuple[str, str]:
     """Return title and text of a figure; the file's own name where nothing better is known."""
-    return _CAPTIONS.get(stem, (stem.replace("_", " "), ""))
+    return CAPTIONS.get(stem, (stem.replace("_", " "), ""))
 
 
 def in_reading_order(paths: list[Path]) -> list[Path]:
     """Sort the figures of a run: known ones as listed here, others after them by name."""
-    order = list(_CAPTIONS)
+    order = list(CAPTIONS)
     known = {stem: rank for rank, stem in enumerate(order)}
     return sorted(paths, key=lambda path: (known.get(path.stem, len(order)), path.stem))

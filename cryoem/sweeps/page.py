@@ -73,7 +73,7 @@ def write_sweep_page(
         "keys": list(space),
         "metric": objective.metric,
         "better": "more" if objective.maximise else "less",
-        "cards": _cards(points, objective),
+        "headline": _cards(points, objective),
         "best": first,
         "outlook": outlook,
         "figures": figures,
