@@ -10,7 +10,9 @@ truth.mrc. labels.csv (one row per particle) and particles.star (the true poses)
 folder, or above one that is called truth.
 
 A run that found its poses knows its volume only up to a rotation, the hand and the origin: they
-are found from the poses, and the decoder is queried in the frame of the truth. Volumes of a
+are found from the poses, and the decoder is queried in the frame of the truth. Nor do images tell a
+motion from the same motion seen from a frame that turns along with it: `--align classes` gives each
+true conformation a frame of its own, as fitting every volume to its truth does. Volumes of a
 heterogeneous run are decoded at the latent of the particle nearest to its class' mean, and at the
 mean. `own mean` is the volume at the mean of all latents: what is above it, the latents brought.
 `consensus` is the mean true volume without noise, the best that one volume for all could do. AUC is
@@ -49,8 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mask", default="soft", help=f"%(default)s by default; none, {MASK_HELP}")
     add(
         "--align",
-        choices=("none", "global"),
-        help="find rotation, hand and origin first (default: unless the run was given its poses)",
+        choices=("none", "global", "classes"),
+        help="find rotation, hand and origin first, for all or for each class by itself (default: "
+        "for all, unless the run was given its poses)",
     )
     add("--symmetry", default="C1", metavar="GROUP", help="of the truth: C1, C4, D7, T, O, I")
     add("--json", type=Path, metavar="FILE", help="write all numbers")
@@ -106,8 +109,9 @@ def _alignment_line(alignment: Mapping[str, Any]) -> str:
     hand = "mirrored" if alignment["flipped"] else "as the truth"
     low, high = alignment["median_degrees_same_hand"], alignment["median_degrees_other_hand"]
     doubt = ", AMBIGUOUS" if alignment["hand_ambiguous"] else ""
+    how = "globally" if alignment["kind"] == "global" else "class by class"
     return (
-        f"poses: {given}; aligned globally; hand {hand}{doubt} "
+        f"poses: {given}; aligned {how}; hand {hand}{doubt} "
         f"(median {low:.2f} degrees as found, {high:.2f} mirrored)"
     )
 

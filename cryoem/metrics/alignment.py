@@ -63,7 +63,11 @@ class Alignment:
 
 
 def align_poses(
-    found: Pose, truth: Pose, symmetry: Float[Tensor, "element 3 3"] | None = None, seed: int = 0
+    found: Pose,
+    truth: Pose,
+    symmetry: Float[Tensor, "element 3 3"] | None = None,
+    seed: int = 0,
+    flipped: bool | None = None,
 ) -> Alignment:
     """Find the best frame, hand and origin.
 
@@ -80,24 +84,17 @@ def align_poses(
         Rotations of the true volume onto itself.
     seed
         Of the choice of particles.
+    flipped
+        The hand, where it is known.
     """
     a, b = truth.rotation.double(), found.rotation.double()
     group = torch.eye(3, dtype=a.dtype)[None] if symmetry is None else symmetry.to(a)
-    fits = [_fit_rotation(_hand(b, flipped), a, group, seed) for flipped in (False, True)]
-    flipped = fits[1].median < fits[0].median
+    fits = [_fit_rotation(_hand(b, hand), a, group, seed) for hand in (False, True)]
+    if flipped is None:
+        flipped = fits[1].median < fits[0].median
     best = fits[flipped]
     origin = _fit_origin(found, truth, best.inlier)
     return Alignment(best.rotation, flipped, origin, (fits[0].median, fits[1].median))
-
-
-def unaligned(found: Pose, truth: Pose) -> Alignment:
-    """Take the frames to be the same already."""
-    straight, mirrored = (
-        float(angle_between(_hand(found.rotation.double(), flipped), truth.rotation).median())
-        for flipped in (False, True)
-    )
-    identity = torch.eye(3, dtype=torch.float64)
-    return Alignment(identity, False, torch.zeros(3).double(), (straight, mirrored))
 
 
 class AlignedDecoder:

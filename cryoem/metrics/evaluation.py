@@ -1,7 +1,7 @@
 """A run against the ground truth: poses, volumes and latents, as plain numbers."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +16,12 @@ from cryoem.batch import Pose
 from cryoem.checkpoint import LoadedRun, load_run
 from cryoem.errors import InputError
 from cryoem.io.table import read_table
-from cryoem.metrics.alignment import Alignment, align_poses, aligned_volumes, unaligned
+from cryoem.metrics.alignment import Alignment, align_poses, aligned_volumes
 from cryoem.metrics.conformations import class_latents, latent_scores, masked_curves
 from cryoem.metrics.pose_error import pose_errors, shift_distance, shift_summary
 from cryoem.metrics.truth_folder import TruthFolder, rows_of_run
 
-Align = Literal["none", "global"]
+Align = Literal["none", "global", "classes"]
 MakeMask = Callable[[Float[Tensor, "z y x"], float], Float[Tensor, "z y x"]]
 _LEAST_FOR_LATENTS = 50
 
@@ -48,6 +48,17 @@ class _Run:
         return self.truth.consensus(self.state, self.loaded.geometry.box_size, self.voxel_size)
 
 
+@dataclass(frozen=True)
+class _Frames:
+    """What turns a run into the frame of the truth: one for all, or one for each class."""
+
+    shared: Alignment | None
+    of_class: Mapping[int, Alignment] = field(default_factory=dict)
+
+    def of(self, state: int) -> Alignment | None:
+        return self.of_class.get(state, self.shared)
+
+
 def evaluate_run(
     path: Path,
     truth: TruthFolder,
@@ -67,7 +78,9 @@ def evaluate_run(
         See :func:`cryoem.metrics.truth_folder.find_truth`.
     align
         ``global``: find frame, hand and origin from the poses first, and query the decoder there.
-        By default that, unless the run's poses were given to it.
+        By default that, unless the run's poses were given to it. ``classes``: a frame and an origin
+        for each class, since no image tells a motion from the same motion seen from a frame that
+        turns along with it.
     mask
         Name and maker (true volume, voxel size) of a mask, for curves beside those without.
     symmetry
@@ -89,14 +102,16 @@ def evaluate_run(
     run = _open(path, truth, device)
     known = str(run.loaded.config.get("poses", {}).get("_target_", "")).endswith(".KnownPoses")
     align = align or ("none" if known else "global")
-    alignment = None
-    if align == "global":
+    alignment, frames, of_class = None, _Frames(None), {}
+    if align != "none":
         if run.pose is None:
             raise InputError(
                 f"{truth.path}: no particles.star with the true poses in it or beside it, so "
                 f"nothing to align by; say --align none if the frames agree"
             )
         alignment = align_poses(run.loaded.pose, run.pose, symmetry)
+        of_class = _class_frames(run, run.pose, symmetry, alignment.flipped)
+        frames = _Frames(alignment, of_class if align == "classes" else {})
     result: dict[str, Any] = {
         "run": {"path": path, "kind": run.loaded.kind, "epoch": run.loaded.epoch,
                 "n_particles": run.loaded.geometry.n_particles,
@@ -106,8 +121,8 @@ def evaluate_run(
         "alignment": _describe(align, known, alignment),
     }  # fmt: skip
     if run.pose is not None:
-        result["poses"] = _score_poses(run, run.pose, alignment, symmetry)
-    result["volumes"] = _score_volumes(run, alignment, mask)
+        result["poses"] = _score_poses(run, run.pose, frames, of_class, symmetry)
+    result["volumes"] = _score_volumes(run, frames, mask)
     if run.loaded.latent_dim and run.coordinate is not None and np.ptp(run.coordinate) > 0:
         z = _latents(run.loaded)
         if len(z) >= _LEAST_FOR_LATENTS:
@@ -164,40 +179,54 @@ def _describe(align: Align, known: bool, alignment: Alignment | None) -> dict[st
     return about
 
 
+def _class_frames(
+    run: _Run, truth: Pose, symmetry: Tensor | None, flipped: bool
+) -> dict[int, Alignment]:
+    """The best frame for each class by itself, all of the same hand."""
+    frames = {}
+    for state in np.unique(run.state):
+        rows = torch.from_numpy(np.flatnonzero(run.state == state))
+        found = run.loaded.pose[rows]
+        frames[int(state)] = align_poses(found, truth[rows], symmetry, flipped=flipped)
+    return frames
+
+
 def _score_poses(
-    run: _Run, truth: Pose, alignment: Alignment | None, symmetry: Tensor | None
+    run: _Run,
+    truth: Pose,
+    frames: _Frames,
+    of_class: Mapping[int, Alignment],
+    symmetry: Tensor | None,
 ) -> dict[str, Any]:
-    found, pixel_size = run.loaded.pose, run.voxel_size
-    before = shift_summary(shift_distance(found, truth), pixel_size)
-    frame = unaligned(found, truth) if alignment is None else alignment
-    scores: dict[str, Any] = pose_errors(frame.in_frame_of_truth(found), truth, symmetry).summary(
-        pixel_size
-    )
+    pixel_size = run.voxel_size
+    before = shift_summary(shift_distance(run.loaded.pose, truth), pixel_size)
+    scores: dict[str, Any] = pose_errors(_turned(run, frames), truth, symmetry).summary(pixel_size)
     scores |= {f"{name}_before_alignment": value for name, value in before.items()}
-    if alignment is not None and len(np.unique(run.state)) > 1:
-        scores["rotation_median_degrees_aligned_per_class"] = _per_class(run, truth, symmetry)
+    if len(of_class) > 1:
+        errors = pose_errors(_turned(run, _Frames(frames.shared, of_class)), truth, symmetry)
+        scores["rotation_median_degrees_aligned_per_class"] = float(errors.angle_degrees.median())
     return scores
 
 
-def _per_class(run: _Run, truth: Pose, symmetry: Tensor | None) -> float:
-    """Mean over particles of the median of their class, each class in a frame of its own."""
-    total = 0.0
+def _turned(run: _Run, frames: _Frames) -> Pose:
+    """Poses of all particles in the frame of the truth, float64."""
+    found = run.loaded.pose
+    rotation, shift = found.rotation.double().clone(), found.shift.double().clone()
     for state in np.unique(run.state):
-        rows = torch.from_numpy(np.flatnonzero(run.state == state))
-        fit = align_poses(run.loaded.pose[rows], truth[rows], symmetry)
-        total += min(fit.hand_medians_degrees) * len(rows)
-    return total / len(run.state)
+        frame, rows = frames.of(int(state)), torch.from_numpy(run.state == state)
+        if frame is not None:
+            part = frame.in_frame_of_truth(found[rows])
+            rotation[rows], shift[rows] = part.rotation, part.shift
+    return Pose(rotation, shift)
 
 
-def _score_volumes(
-    run: _Run, alignment: Alignment | None, mask: tuple[str, MakeMask] | None
-) -> dict[str, Any]:
+def _score_volumes(run: _Run, frames: _Frames, mask: tuple[str, MakeMask] | None) -> dict[str, Any]:
     """Numbers of each volume under each mask, and their mean, spread and median over volumes."""
     consensus, moving = run.consensus(), None
     if run.truth.moving_mask is not None:
         moving = run.read(run.truth.moving_mask)
     rows = []
-    for row, volumes, truth in _pairs(run, alignment, consensus):
+    for row, volumes, truth in _pairs(run, frames, consensus):
         masks: dict[str, Tensor | None] = {"none": None}
         if mask is not None:
             masks[mask[0]] = mask[1](truth, run.voxel_size)
@@ -213,26 +242,24 @@ def _score_volumes(
 
 
 def _pairs(
-    run: _Run, alignment: Alignment | None, consensus: Tensor
+    run: _Run, frames: _Frames, consensus: Tensor
 ) -> Iterator[tuple[dict[str, Any], Mapping[str, Tensor], Tensor]]:
     """Yield what is compared, its decoded volumes by name, and the truth."""
     if run.loaded.latent_dim == 0:
-        volume = next(_decode(run, alignment, None))
+        volume = next(_decode(run, frames.shared, None))
         yield {"n_particles": len(run.state)}, {"volume": volume}, consensus
         return
     z = _latents(run.loaded)
     classes = class_latents(z, run.state)
-    at = np.stack([z[classes.nearest], classes.mean], axis=1).reshape(-1, z.shape[1])
-    decoded = _decode(run, alignment, np.concatenate([z.mean(axis=0, keepdims=True), at]))
-    own_mean = next(decoded)
-    for state, count, nearest in zip(classes.state, classes.count, classes.nearest, strict=True):
+    names = ("nearest latent", "mean latent", "own mean")
+    for i, state in enumerate(int(state) for state in classes.state):
+        nearest = int(classes.nearest[i])
         about = {
-            "state": int(state), "n_particles": int(count), "nearest_particle": int(nearest),
+            "state": state, "n_particles": int(classes.count[i]), "nearest_particle": nearest,
         }  # fmt: skip
-        volumes = {
-            "nearest latent": next(decoded), "mean latent": next(decoded), "own mean": own_mean,
-        }  # fmt: skip
-        yield about, volumes, run.read(run.truth.volumes[int(state)])
+        at = np.stack([z[nearest], classes.mean[i], z.mean(axis=0)])
+        volumes = dict(zip(names, _decode(run, frames.of(state), at), strict=True))
+        yield about, volumes, run.read(run.truth.volumes[state])
 
 
 def _decode(run: _Run, alignment: Alignment | None, z: np.ndarray | None) -> Iterator[Tensor]:

@@ -44,12 +44,19 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Truth:
     """The true volume of the state that the angle of the latent points to, perhaps elsewhere."""
 
-    def __init__(self, truth: Path, latent_dim: int, turn: torch.Tensor, origin: torch.Tensor):
+    def __init__(
+        self,
+        truth: Path,
+        latent_dim: int,
+        turn: torch.Tensor,
+        origin: torch.Tensor,
+        drift_degrees: float,
+    ):
         names = sorted(truth.glob("volume_*.mrc"))
         self.states = [DensityDecoder(torch.from_numpy(read_volume(name)[0])) for name in names]
         self.mean = DensityDecoder(torch.from_numpy(read_volume(truth / "mean.mrc")[0]))
         self.latent_dim = latent_dim
-        self.turn, self.origin = turn, origin
+        self.turn, self.origin, self.drift = turn, origin, drift_degrees
 
     def __call__(self, freqs, z=None):
         # V_B(p) = V_A(p J^h Q) exp(-2 pi i p u), see cryoem.metrics.alignment
@@ -60,7 +67,13 @@ class Truth:
             return self.mean(points) * phase
         step = 2 * math.pi / len(self.states)
         states = [round(float(torch.atan2(row[1], row[0])) / step) % len(self.states) for row in z]
-        return torch.cat([self.states[s](points[:1]) for s in states]) * phase
+        turned = [points[:1] @ spin(s * self.drift).float() for s in states]
+        return torch.cat([self.states[s](p) for s, p in zip(states, turned, strict=True)]) * phase
+
+
+def spin(degrees: float) -> torch.Tensor:
+    """A turn about z."""
+    return small_rotation(torch.tensor([0.0, 0.0, math.radians(degrees)]).double())
 
 
 class Runs:
@@ -77,6 +90,7 @@ class Runs:
         moved: bool = False,
         flipped: bool = False,
         noise_degrees: float = 0.0,
+        drift_degrees: float = 0.0,
         rows: np.ndarray | None = None,
     ) -> Path:
         rows = np.arange(N) if rows is None else rows
@@ -93,6 +107,8 @@ class Runs:
             shift = shift + (rotation @ origin)[:, :2]
         self.folder.mkdir()
         labels = pd.read_csv(self.simulated / "truth" / "labels.csv").iloc[rows]
+        spins = torch.stack([spin(state * drift_degrees) for state in labels["state"]])
+        rotation = rotation @ spins.mT
         z = None
         if latent_dim:
             angle = np.deg2rad(labels["coordinate"].to_numpy())
@@ -101,7 +117,7 @@ class Runs:
             z = torch.from_numpy(z)
         loaded = LoadedRun(
             kind="hetero" if latent_dim else "homo",
-            decoders=[Truth(self.simulated / "truth", latent_dim, turn, origin)],
+            decoders=[Truth(self.simulated / "truth", latent_dim, turn, origin, drift_degrees)],
             encoder=None,
             latent_dim=latent_dim,
             lattice=FourierLattice(SIDE),
@@ -192,6 +208,18 @@ def test_a_run_in_a_frame_of_its_own_is_judged_in_that_of_the_truth(
     assert poses["rotation_median_degrees_aligned_per_class"] < 1e-3
     assert auc(result, "mean latent", "soft") > 0.999
     assert ("hand mirrored" if flipped else "hand as the truth") in capsys.readouterr().out
+
+
+def test_a_frame_that_turns_with_the_motion_is_found_class_by_class(
+    runs: Runs, simulated: Path
+) -> None:
+    run = runs.make(config=SEARCHED, drift_degrees=4.0)
+    together = evaluate(run, simulated)
+    assert together["poses"]["rotation_median_degrees"] > 2
+    assert together["poses"]["rotation_median_degrees_aligned_per_class"] < 1e-3
+    apart = evaluate(run, simulated, "--align", "classes")
+    assert apart["poses"]["rotation_p90_degrees"] < 1e-3
+    assert auc(apart, "mean latent", "soft") > 0.999 > auc(together, "mean latent", "soft") + 0.02
 
 
 def test_without_alignment_another_frame_is_another_volume(runs: Runs, simulated: Path) -> None:

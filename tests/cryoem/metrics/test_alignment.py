@@ -14,7 +14,6 @@ from cryoem.metrics.alignment import (
     align_decoder,
     align_poses,
     aligned_volumes,
-    unaligned,
 )
 from cryoem.metrics.fsc import fsc
 from cryoem.metrics.mask import soft_mask
@@ -111,14 +110,6 @@ def test_a_single_view_leaves_the_depth_of_the_origin_alone(truth: Pose) -> None
     errors = pose_errors(alignment.in_frame_of_truth(found), same)
     assert float(errors.shift_pixels.max()) < 1e-6
     assert float(alignment.origin.norm()) == pytest.approx(math.sqrt(5))
-
-
-def test_without_alignment_nothing_moves(truth: Pose) -> None:
-    alignment = unaligned(truth, truth)
-    assert alignment.hand_medians_degrees[0] == pytest.approx(0, abs=1e-6)
-    moved_pose = alignment.in_frame_of_truth(truth)
-    assert torch.equal(moved_pose.rotation, truth.rotation)
-    assert torch.equal(moved_pose.shift, truth.shift)
 
 
 def phantoms(flipped: bool) -> tuple[GaussianPhantom, GaussianPhantom]:
