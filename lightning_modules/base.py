@@ -164,6 +164,9 @@ class Reconstruction(pl.LightningModule, ABC):
         Of a part of the batch, where memory is short; ``objective`` and the rest are then what the
         parts so far add up to.
         """
+        if self.parts.now == 0:
+            for table in self.row_tables():
+                table.forget_gradients()
         part = self.parts.of(batch)
         terms = self.loss_terms(part)
         values = self._means(terms, part, batch)
@@ -257,6 +260,8 @@ class Reconstruction(pl.LightningModule, ABC):
 
     def on_after_backward(self) -> None:
         """Step the per-particle tables, which no optimiser knows, if the gradient is finite."""
+        if self.parts.now < self.parts.n - 1:
+            return
         self.skipped = not_finite(list(self.parameters()))
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = torch.full((), float(self.trainer.world_size), device=self.device)

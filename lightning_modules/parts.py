@@ -91,10 +91,10 @@ class Parts:
         Raises
         ------
         InputError
-            If there is not enough memory for a single image, or it ran out between two parts.
+            If there is not enough memory for a single image.
         """
         while not self._fits(work, closure):
-            if self.now or self.n >= 1024:
+            if self.n >= 1024:
                 raise InputError("out of memory on the device even with parts of a batch") from None
             self.n *= 2
             torch.cuda.empty_cache()

@@ -75,11 +75,11 @@ class RowAdam:
 
 
 class RowTable(nn.Module, ABC):
-    """Rows looked up by particle, learning by :class:`RowAdam` from the last batch's gradient.
+    """Rows looked up by particle, learning by :class:`RowAdam` from a batch's gradient.
 
     ``table(index)`` returns the rows; in training mode they are attached to a leaf that collects
-    the gradient, which :meth:`apply_gradients` turns into a step after ``backward``. No row may
-    occur twice in ``index``.
+    the gradient, which :meth:`apply_gradients` turns into a step after ``backward``. A batch may be
+    looked up in parts. No row may occur twice in it.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class RowTable(nn.Module, ABC):
         self.rows = rows.detach().clone().float()
         self.adam = RowAdam(len(rows), n_columns, lr)
         self.version = torch.zeros(len(rows))
-        self._leaf: tuple[Tensor, Tensor] | None = None
+        self._lookups: list[tuple[Tensor, Tensor]] = []  # index and leaf
 
     @abstractmethod
     def _attach(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,16 +113,16 @@ class RowTable(nn.Module, ABC):
         if not (self.training and torch.is_grad_enabled()):
             return rows
         leaf, rows = self._attach(rows)
-        self._leaf = (index, leaf)
+        self._lookups.append((index, leaf))
         return rows
 
     def forget_gradients(self) -> None:
-        """Make no step from the last look-up."""
-        self._leaf = None
+        """Make no step from what was looked up so far."""
+        self._lookups = []
 
     @torch.no_grad()
     def apply_gradients(self, loss_scale: Tensor | None = None, lr_factor: float = 1.0) -> None:
-        """Step the rows of the last look-up.
+        """Step the rows that were looked up since the last time.
 
         Parameters
         ----------
@@ -132,17 +132,14 @@ class RowTable(nn.Module, ABC):
         lr_factor
             Of the learning-rate schedule.
         """
-        if self._leaf is None:
-            return
-        index, gradient = self._leaf[0], self._leaf[1].grad
-        self._leaf = None
-        if gradient is None:
-            return
-        if loss_scale is not None:
-            gradient = gradient / loss_scale
-        update = self.adam.step(index, gradient, lr_factor)
-        self.rows[index] = self._moved(self.rows[index], update)
-        self.version[index] += 1
+        lookups, self._lookups = self._lookups, []
+        for index, leaf in lookups:
+            if leaf.grad is None:
+                continue
+            gradient = leaf.grad if loss_scale is None else leaf.grad / loss_scale
+            update = self.adam.step(index, gradient, lr_factor)
+            self.rows[index] = self._moved(self.rows[index], update)
+            self.version[index] += 1
 
     @torch.no_grad()
     def write(self, index: Int64[Tensor, " batch"], rows: Float[Tensor, "batch *shape"]) -> None:

@@ -65,16 +65,22 @@ def _state(model: Reconstruction) -> list[torch.Tensor]:
     return [value.detach().clone() for value in (*model.parameters(), *tables)]
 
 
+@pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("factor", [torch.nan, torch.inf, 1e3], ids=["nan", "infinite", "large"])
 def test_a_batch_that_would_spoil_the_model_moves_nothing_and_its_particles_are_named(
-    particles: PhantomParticles, tmp_path: Path, factor: float, caplog: pytest.LogCaptureFixture
+    particles: PhantomParticles,
+    tmp_path: Path,
+    factor: float,
+    parts: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     before: list[list[torch.Tensor]] = []
 
     def spoil(step: int, error: torch.Tensor) -> torch.Tensor:
-        if step in (6, 7):
+        now = model_of["model"].parts.now
+        if step in (6, 7) and now == 0:
             before.append(_state(model_of["model"]))
-        if step != 6:
+        if step != 6 or now < parts - 1:  # the last part spoils those before it
             return error
         return torch.cat([error[:3], error[3:4] * factor * len(error), error[4:]])
 
@@ -83,6 +89,7 @@ def test_a_batch_that_would_spoil_the_model_moves_nothing_and_its_particles_are_
 
     def watched(*args: Any, **options: Any) -> Reconstruction:
         model_of["model"] = make(*args, **options)
+        model_of["model"].parts.n = parts
         return model_of["model"]
 
     with pytest.MonkeyPatch.context() as patch:
