@@ -22,16 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.checks import check
 from conf.compose import compose, parse
-from conf.folder import (
-    begin,
-    log_to_console,
-    logged,
-    refuse_to_remove_inputs,
-    removed_on_failure,
-    results,
-)
+from conf.folder import begin, log_to_console, logged, removed_on_failure, results
 from conf.launch import is_first
 from conf.resume import Start, finished_epochs, plan
+from conf.start_over import refuse_to_lose_inputs
 from cryoem.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,10 +114,11 @@ def train(config: DictConfig) -> dict[str, float]:
         log.info("%s is finished: %d epochs.", folder, finished_epochs(folder))
         return {}
     with removed_on_failure(folder), logged(folder):
+        if start.checkpoint is None:
+            refuse_to_lose_inputs(folder, config)
         if start.over:
             from cryoem.report.run_folder import STARTS_OVER
 
-            refuse_to_remove_inputs(folder, config)
             log.info("%s: %s", folder, STARTS_OVER)
         data, model, trainer = build(config)
     with logged(folder):
@@ -132,7 +127,7 @@ def train(config: DictConfig) -> dict[str, float]:
         if config.preflight == "only":
             return {}
         if is_first():
-            begin(folder, config, start.checkpoint)
+            begin(folder, config, start)
         for logger in trainer.loggers:
             logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(config)))
         fit(trainer, model, data, start.checkpoint)

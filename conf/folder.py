@@ -10,31 +10,11 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from conf.launch import is_first
-from conf.resume import LAST, PREVIOUS
-from cryoem.errors import InputError
+from conf.resume import LAST, Start
+from conf.start_over import remove_products
 from cryoem.io.atomic import atomic_path
 
-PREFLIGHT = "preflight.html"
-RESULTS = (PREFLIGHT, "volumes", "figures", "report.html")
-# What trainings write besides their log, which is a history, and the data they simulate.
-PRODUCTS = (
-    f"checkpoints/{LAST}",
-    f"checkpoints/{PREVIOUS}",
-    "metrics.csv",
-    "metrics.json",
-    "data.json",
-    "signals.json",
-    "suspicious.csv",
-    "divergence.csv",
-    "latents.npz",
-    "particles.star",
-    "volumes",
-    "figures",
-    "report.html",
-    "tensorboard",
-    "wandb",
-    "wandb.json",
-)
+RESULTS = ("preflight.html", "volumes", "figures", "report.html")
 
 
 def log_to_console() -> None:
@@ -112,51 +92,19 @@ def removed_on_failure(folder: Path) -> Iterator[None]:
         raise
 
 
-def refuse_to_remove_inputs(folder: Path, config: DictConfig) -> None:
-    """See that starting over would not remove a file that the run is to read.
-
-    Raises
-    ------
-    InputError
-        If it would.
-    """
-    products = [(folder / name).resolve() for name in PRODUCTS]
-    named = {"ckpt_path": config.ckpt_path}
-    named |= {f"data.{key}": value for key, value in config.data.items()}
-    for key, value in named.items():
-        if not isinstance(value, str) or not value:
-            continue
-        path = Path(value).resolve()
-        if any(path.is_relative_to(product) for product in products):
-            raise InputError(
-                f"{key}={value}: starting over in {folder} would remove it.\n"
-                "Give the new run another name or output_dir, or keep a copy of the file elsewhere"
-            )
-
-
-def begin(folder: Path, config: DictConfig, checkpoint: Path | None) -> None:
-    """Write ``config.yaml``; starting afresh, drop all that an earlier run has left.
-
-    The page of a preflight since then stays.
-    """
-    last, page, stored = folder / "checkpoints" / LAST, folder / PREFLIGHT, folder / "config.yaml"
-    if checkpoint is None:
-        for name in PRODUCTS:
-            _remove(folder / name)
-        if page.is_file() and stored.is_file() and page.stat().st_mtime < stored.stat().st_mtime:
-            page.unlink()
-    elif checkpoint != last:  # that one is damaged, and must not become the one before
+def begin(folder: Path, config: DictConfig, start: Start) -> None:
+    """Write ``config.yaml``; what an earlier run has left goes if this one starts ``over`` it."""
+    last = folder / "checkpoints" / LAST
+    if start.over:
+        remove_products(folder)
+    elif start.checkpoint not in (
+        None,
+        last,
+    ):  # that one is damaged, and must not be the one before
         with atomic_path(last) as path:
-            shutil.copyfile(checkpoint, path)
-    with atomic_path(stored) as path:
+            shutil.copyfile(start.checkpoint, path)
+    with atomic_path(folder / "config.yaml") as path:
         OmegaConf.save(config, path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def results(folder: Path) -> str:

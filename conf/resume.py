@@ -55,7 +55,8 @@ def plan(config: DictConfig) -> Start:
     """
     folder = Path(config.output_dir)
     last, previous = (folder / "checkpoints" / name for name in (LAST, PREVIOUS))
-    afresh = Start(over=(folder / "config.yaml").is_file())
+    traces = (folder / "config.yaml", last, previous)
+    afresh = Start(over=any(path.is_file() for path in traces))
     if config.resume == "never":
         return afresh
     if not last.is_file() and not previous.is_file():

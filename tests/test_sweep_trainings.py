@@ -9,24 +9,17 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_training import TINY
 from wandb_files import offline_runs
 
 SWEEP = Path(__file__).resolve().parents[1] / "sweep.py"
-TINY = (
-    "data.simulation.n_particles=96",
-    "data.simulation.box_size=16",
-    "data.simulation.pixel_size_angstrom=14.0",
-    "data.batch_size=16",
-    "preflight=false",
-    "trainer.max_epochs=2",
-    "callbacks.export.n_volumes=2",
-)
+SMALL = (*TINY, "data.simulation.n_particles=96", "trainer.max_epochs=2")
 
 
 @pytest.mark.slow
 def test_points_of_two_processes_each_run_beside_each_other(tmp_path: Path) -> None:
     ddp = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    command = [sys.executable, str(SWEEP), *TINY, *ddp, "model.latent_dim=1,2", "name=both"]
+    command = [sys.executable, str(SWEEP), *SMALL, *ddp, "model.latent_dim=1,2", "name=both"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, "cluster.parallel=2"], cwd=tmp_path, env=environment, capture_output=True,
@@ -46,7 +39,7 @@ def test_points_of_two_processes_each_run_beside_each_other(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_each_point_is_one_wandb_run_of_the_sweep_also_after_a_kill(tmp_path: Path) -> None:
     command = [
-        sys.executable, str(SWEEP), *TINY, "trainer.max_epochs=6", "model.latent_dim=1,2",
+        sys.executable, str(SWEEP), *SMALL, "trainer.max_epochs=6", "model.latent_dim=1,2",
         "name=dims", "logger=wandb", "logger.wandb.offline=true", "cluster.parallel=2",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

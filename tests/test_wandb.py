@@ -9,20 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 import wandb
+from tiny_training import TINY
 from wandb_files import OfflineRun, offline_runs
 
 import train
 from lightning_modules.loggers import OneWandbRun, _is_offline
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
-TINY = (
-    "preflight=false",
+SMALL = (
+    *TINY,
     "data.simulation.n_particles=128",
-    "data.simulation.box_size=16",
-    "data.simulation.pixel_size_angstrom=14",
-    "data.batch_size=16",
     "trainer.accelerator=cpu",
-    "callbacks.export.n_volumes=2",
     "logger=wandb",
     "+trainer.log_every_n_steps=4",
 )
@@ -37,13 +34,13 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_training_that_is_stopped_and_goes_on_is_one_run_with_steps_that_only_rise() -> None:
-    assert train.main([*TINY, "trainer.max_epochs=1"]) == 0
+    assert train.main([*SMALL, "trainer.max_epochs=1"]) == 0
     folder = Path("runs/demo")
     noted = folder / "wandb.json"
     # as if the first part had been killed four steps after its last checkpoint
     first = json.loads(noted.read_text())
     noted.write_text(json.dumps(first | {"step": first["step"] + 4}))
-    assert train.main([*TINY, "trainer.max_epochs=2", "logger.wandb.artifacts=true"]) == 0
+    assert train.main([*SMALL, "trainer.max_epochs=2", "logger.wandb.artifacts=true"]) == 0
     before, after = offline_runs(folder)
     assert before.run_id == after.run_id == first["id"]
     assert before.group == "my_sweep"
@@ -110,7 +107,7 @@ def test_nothing_is_sent_without_an_account(
 @pytest.mark.slow
 def test_two_processes_are_one_run(tmp_path: Path) -> None:
     overrides = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    command = [sys.executable, str(TRAIN), *TINY, *overrides, "trainer.max_epochs=2"]
+    command = [sys.executable, str(TRAIN), *SMALL, *overrides, "trainer.max_epochs=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
