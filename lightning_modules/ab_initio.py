@@ -66,7 +66,9 @@ class AbInitio(pl.Callback):
         """Take hold of the model; a resumed run then puts back what this has noted of it."""
         self._model = cast(Reconstruction, pl_module)
         self._poses = cast(SearchedPoses, self._model.poses)
-        self._searcher = Searcher(self._model, self._poses)
+        mixed = trainer.precision == "bf16-mixed"
+        coarse_dtype = torch.bfloat16 if mixed else torch.float32
+        self._searcher = Searcher(self._model, self._poses, coarse_dtype)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make the schedule, read the judges, and see whether everything fits into memory.

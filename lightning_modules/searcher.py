@@ -28,10 +28,18 @@ _NEARBY_KEEP = 2
 
 
 class Searcher:
-    """The poses of a model's particles, under its volume as it was at the last :meth:`renew`."""
+    """The poses of a model's particles, under its volume as it was at the last :meth:`renew`.
 
-    def __init__(self, model: Reconstruction, poses: SearchedPoses) -> None:
-        self.model, self.poses = model, poses
+    ``coarse_dtype`` is that of :class:`cryoem.poses.search.PoseSearch`.
+    """
+
+    def __init__(
+        self,
+        model: Reconstruction,
+        poses: SearchedPoses,
+        coarse_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.model, self.poses, self.coarse_dtype = model, poses, coarse_dtype
         self._from_top: list[PoseSearch] = []
         self._offset = torch.zeros(3, device=model.device)
 
@@ -151,7 +159,9 @@ class Searcher:
             cache, lattice, rotations, shifts, (*radii, radius) if finer else radii,
             search_memory_bytes(self.model.device),
         )  # fmt: skip
-        return PoseSearch(space, poses.strategy, poses.n_keep, poses.delta)
+        return PoseSearch(
+            space, poses.strategy, poses.n_keep, poses.delta, coarse_dtype=self.coarse_dtype
+        )
 
 
 def _polished(images: SearchImages, found: SearchResult, space: SearchSpace) -> SearchResult:

@@ -99,6 +99,17 @@ def test_a_beam_agrees_with_the_exhaustive_search_on_nearly_all_noisy_images() -
     assert (results[1].n_evaluated < 0.05 * results[0].n_evaluated).all()
 
 
+def test_a_beam_whose_first_product_is_in_bfloat16_ends_at_the_same_poses() -> None:
+    data = simulate(PHANTOM, LATTICE, random_poses(60, 2.0), noise=1.0)
+    results = [
+        search(search.images(data.fourier, data.transfer))
+        for search in (PoseSearch(SPACE), PoseSearch(SPACE, coarse_dtype=torch.bfloat16))
+    ]
+    same = angle_between(results[0].pose.rotation, results[1].pose.rotation) < 0.01
+    assert same.double().mean() > 0.95
+    assert (results[1].error - results[0].error).median() == 0
+
+
 def mirrored(phantom: GaussianPhantom) -> GaussianPhantom:
     centres = phantom.centres * torch.tensor([1.0, 1.0, -1.0])
     return GaussianPhantom(centres, phantom.weights, phantom.sigma, phantom.box_size)
