@@ -1,12 +1,12 @@
 """Images from disk through a shuffle window: large sequential reads, batches from memory.
 
 Worker processes read the images of a window in the order of the disk, a few megabytes at a time,
-and the kernel puts each where its batch wants it, in memory that is shared. While one window is
-handed out the next one fills up, so that two of them are held, however large the files are.
+and the kernel puts each where its batch wants it, in memory that is shared. Batches are parts of
+that memory, so that no pixel is copied. While one window is handed out the next one fills up:
+two of them are held, however large the files are.
 """
 
 import logging
-import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
@@ -18,8 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cryoem.errors import InputError
-from cryoem.io.pixels import are_constant, check_finite
+from cryoem.io.pixels import are_constant, check_finite, suspects
 from cryoem.io.source import ParticleSource
+from cryoem.memory import give_back_freed_memory
+from datamodules.window_memory import WindowMemory
 
 log = logging.getLogger(__name__)
 BLOCK_BYTES = 8 << 20
@@ -54,43 +56,63 @@ class _Window:
     pieces: tuple[Rows, ...]
 
 
+def _read_piece(source: ParticleSource, images: Images, place: Rows, rows: Rows) -> list[int]:
+    """Read rows to their places, and return those whose images have one value everywhere.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be read or holds values that are not finite.
+    """
+    source.read_into(images, place, rows)
+    wild, flat = suspects(images, place)
+    check_finite(images[place[wild]], rows[wild], source.table)
+    return rows[flat][are_constant(images[place[flat]])].tolist()
+
+
 class _Pieces(Dataset[Any]):
-    """What a worker does: put a piece of a window into the memory that is shared.
+    """What a worker does: put a piece of a window into the memory that is shared, and look at it.
 
     Bad input is returned, not raised: an exception that crosses from a worker takes its traceback
     into the message.
     """
 
-    def __init__(self, source: ParticleSource, memory: tuple[Images, Images]) -> None:
+    def __init__(self, source: ParticleSource, memory: tuple[WindowMemory, WindowMemory]) -> None:
         self.source, self.memory = source, memory
 
-    def __getitem__(self, request: Any) -> bool | InputError:
+    def __getitem__(self, request: Any) -> list[int] | InputError | None:
         if request is None:
-            return False
+            return None
         number, place, rows = request
         try:
-            self.source.read_into(
-                self.memory[number % 2], torch.from_numpy(place), torch.from_numpy(rows)
+            return _read_piece(
+                self.source,
+                self.memory[number % 2].images,
+                torch.from_numpy(place),
+                torch.from_numpy(rows),
             )
         except InputError as error:
             return error
-        return True
 
 
 class _Requests:
     """Pieces to be read, in turn, as a loader asks for them ahead of time.
 
-    A window is not to be read while its memory holds the last but one: until then, None.
+    ``newest`` is the last window whose memory is free to be read into; for the next, None until
+    then. Windows that are read ``elsewhere`` are left out.
     """
 
     def __init__(self) -> None:
         self.windows: Iterable[_Window] = ()
-        self.newest = 0
+        self.newest = -1
+        self.elsewhere: set[int] = set()
 
     def __iter__(self) -> Iterator[Any]:
         for window in self.windows:
             while window.number > self.newest:
                 yield None
+            if window.number in self.elsewhere:
+                continue
             for place in window.pieces:  # arrays: each tensor would be sent as a shared file
                 yield window.number, place.numpy(), window.rows[place].numpy()
 
@@ -111,6 +133,12 @@ class ImagesOnDisk:
     constant
         Rows of images known to have the same value everywhere. Those that are found are added, and
         a warning at the end of the pass counts them.
+
+    Notes
+    -----
+    A batch stays what it is for as long as somebody holds it. Memory that is held when it is wanted
+    for another window stays as it is, and that window is read here, into memory of its own: right,
+    but slow, and not what a training does.
     """
 
     def __init__(
@@ -125,7 +153,9 @@ class ImagesOnDisk:
         self._pinned = pin_memory
         self._constant = constant
         self._requests = _Requests()
-        self._memory = (_shared(source, largest_window), _shared(source, largest_window))
+        side = source.geometry.box_size
+        shape = (largest_window, side, side)
+        self._memory = WindowMemory(shape, source.dtype), WindowMemory(shape, source.dtype)
         self._reader: DataLoader[Any] = DataLoader(
             _Pieces(source, self._memory),
             batch_size=None,
@@ -136,6 +166,8 @@ class ImagesOnDisk:
             # its own, or every epoch would draw a number from the one that resuming restores
             generator=torch.Generator(),
         )
+        self._next = 0  # number of the first window of the next pass
+        give_back_freed_memory()  # or workers would inherit it
 
     def stream(self, windows: Iterable[list[Rows]]) -> Iterator[tuple[Rows, Images]]:
         """Rows and images of all batches, window after window.
@@ -146,9 +178,10 @@ class ImagesOnDisk:
             If an image cannot be read or holds values that are not finite.
         """
         coming, self._requests.windows = tee(
-            self._plan(number, batches) for number, batches in enumerate(windows)
+            self._plan(number, batches) for number, batches in enumerate(windows, self._next)
         )
-        self._requests.newest = 1
+        self._requests.newest, self._requests.elsewhere = self._next - 1, set()
+        self._advance(self._next + 1)
         known = len(self._constant)
         try:
             yield from self._passed_out(coming, iter(self._reader))
@@ -162,15 +195,15 @@ class ImagesOnDisk:
     ) -> Iterator[tuple[Rows, Images]]:
         window, n_here = next(coming, None), 0
         while window is not None:
-            _receive(pieces, len(window.pieces) - n_here)
+            memory = self._completed(window, pieces, n_here)
+            self._next = window.number + 1
             following, n_here = next(coming, None), 0
-            for k, batch in enumerate(self._batches(window), start=1):
+            for k, batch in enumerate(self._batches(window, memory), start=1):
                 yield batch
-                if following is not None:
+                if following is not None and self._advance(following.number):
                     wanted = len(following.pieces) * k // len(window.batches)
-                    _receive(pieces, wanted - n_here)
+                    self._receive(pieces, wanted - n_here)
                     n_here = wanted
-            self._requests.newest = window.number + 2
             window = following
 
     def _plan(self, number: int, batches: list[Rows]) -> _Window:
@@ -178,16 +211,45 @@ class ImagesOnDisk:
         pieces = self._source.disk_order(rows).split(block_size(self._source))
         return _Window(number, batches, rows, pieces)
 
-    def _batches(self, window: _Window) -> Iterator[tuple[Rows, Images]]:
-        """Rows and images of every batch; copies, since the memory is used again."""
-        images = self._memory[window.number % 2][: len(window.rows)]
-        lengths = [len(rows) for rows in window.batches]
-        for rows, part in zip(window.batches, images.split(lengths), strict=True):
-            batch = torch.empty(part.shape, dtype=part.dtype, pin_memory=self._pinned)
-            batch.copy_(part)
-            check_finite(batch, rows, self._source.table)
-            self._constant.update(rows[are_constant(batch)].tolist())
-            yield rows, batch
+    def _completed(self, window: _Window, pieces: Iterator[Any], n_here: int) -> WindowMemory:
+        """Memory with all images of a window, of which so many pieces have come."""
+        if self._advance(window.number):
+            self._receive(pieces, len(window.pieces) - n_here)
+            return self._memory[window.number % 2]
+        self._requests.elsewhere.add(window.number)
+        self._requests.newest = window.number
+        own = WindowMemory(
+            (len(window.rows), *self._memory[0].images.shape[1:]), self._source.dtype
+        )
+        for place in window.pieces:
+            found = _read_piece(self._source, own.images, place, window.rows[place])
+            self._constant.update(found)
+        return own
+
+    def _advance(self, number: int) -> bool:
+        """Let windows be read up to this one, as far as their memory is free."""
+        requests = self._requests
+        while requests.newest < number and self._memory[(requests.newest + 1) % 2].is_free():
+            requests.newest += 1
+        return requests.newest >= number
+
+    def _receive(self, pieces: Iterator[list[int] | InputError | None], count: int) -> None:
+        """Wait until so many more pieces are in their places."""
+        while count > 0:
+            done = next(pieces)
+            if isinstance(done, InputError):
+                raise done
+            if done is not None:
+                self._constant.update(done)
+                count -= 1
+
+    def _batches(self, window: _Window, memory: WindowMemory) -> Iterator[tuple[Rows, Images]]:
+        """Rows and images of every batch."""
+        start = 0
+        for rows in window.batches:
+            images = memory.part(start, len(rows))
+            yield rows, images.pin_memory() if self._pinned else images
+            start += len(rows)
 
     def _warn(self) -> None:
         table = self._source.table
@@ -197,22 +259,3 @@ class ImagesOnDisk:
             "0); cryoem preflight --all writes a selection without them",
             table.path, len(self._constant), len(table), first,
         )  # fmt: skip
-
-
-def _receive(pieces: Iterator[bool | InputError], count: int) -> None:
-    """Wait until so many more pieces are in their places."""
-    while count > 0:
-        done = next(pieces)
-        if isinstance(done, InputError):
-            raise done
-        count -= done
-
-
-def _shared(source: ParticleSource, n_images: int) -> Images:
-    """Memory for so many images that forked processes write to; it costs nothing until then.
-
-    Not by ``share_memory_``, whose file system is 64 MB small in many containers.
-    """
-    side = source.geometry.box_size
-    memory = mmap.mmap(-1, n_images * image_bytes(source))
-    return torch.frombuffer(memory, dtype=source.dtype).view(n_images, side, side)

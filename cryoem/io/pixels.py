@@ -45,6 +45,21 @@ def check_varied(
     _refuse(index[are_constant(images)], table, "the same value in every pixel")
 
 
+def suspects(
+    images: Float[Tensor, "n side side"], place: Int64[Tensor, " batch"]
+) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
+    """Which of the images at these places may be refused, and which may be constant.
+
+    Quick: one pass over what lies scattered. What is found is for :func:`check_finite` and
+    :func:`are_constant` to judge.
+    """
+    side = images.shape[-1]
+    # each by itself: to index with all places would copy them
+    norms = [torch.linalg.vector_norm(images[k], dtype=torch.float32) for k in place.tolist()]
+    middle = images[place, side // 2]
+    return ~(torch.stack(norms) <= HUGE * side), middle.amin(1) == middle.amax(1)
+
+
 def are_constant(images: Float[Tensor, "batch side side"]) -> Bool[Tensor, " batch"]:
     """Which images have the same value everywhere; where the middle row varies, that is enough."""
     middle = images[:, images.shape[1] // 2]

@@ -81,6 +81,21 @@ def test_a_pass_that_was_left_in_the_middle_does_not_disturb_the_next(
 
 
 @pytest.mark.usefixtures("small_windows")
+def test_batches_are_parts_of_the_memory_that_workers_read_into(
+    particles: PhantomParticles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _data(particles, num_workers=2, batch_size=4)
+    loader = data.train_dataloader()
+    places = set()
+    for epoch in range(3):
+        for batch in loader:
+            if not places:  # workers have been started: from now on, nothing is to be read here
+                monkeypatch.setattr(type(data.source), "read_into", lambda *_: pytest.fail())
+            places.add(batch.images.data_ptr())
+        assert len(places) <= 20, f"epoch {epoch}: more than ten batches in each of two windows"
+
+
+@pytest.mark.usefixtures("small_windows")
 def test_half_precision_stays_half_precision_up_to_the_device(tmp_path: Path) -> None:
     particles = write_phantom_particles(tmp_path, n=70)
     write_stack(tmp_path / "particles.mrcs", particles.images.numpy(), PIXEL_SIZE, "float16")
