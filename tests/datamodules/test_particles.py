@@ -90,7 +90,7 @@ def test_batches_are_parts_of_the_memory_that_workers_read_into(
     for epoch in range(3):
         for batch in loader:
             if not places:  # workers have been started: from now on, nothing is to be read here
-                monkeypatch.setattr(type(data.source), "read_into", lambda *_: pytest.fail())
+                monkeypatch.setattr(type(data.source), "read_into", lambda *_: pytest.fail("here"))
             places.add(batch.images.data_ptr())
         assert len(places) <= 20, f"epoch {epoch}: more than ten batches in each of two windows"
 
