@@ -6,8 +6,8 @@ default) into a folder that is removed at the end, and reads it in every way: af
 the file were dropped from memory ("cold"), and once more ("warm"), each beside a plain read of the
 file in the same state. "Raw" is batches of images as they lie in the file, "ready" adds what a
 training needs: window, normalisation and transform, on the processor here. At last it trains on
-it, from disk and from memory. No measurement takes much longer than ``--seconds``, nor more than
-one pass over the data.
+it, a few steps with images from disk and a few from memory in turn. No measurement takes much
+longer than ``--seconds``, nor more than one pass over the data.
 
 With ``--original``, a Python in whose environment cryoDRGN 4.3 is installed, its lazy and eager
 loaders read the same file. They cannot be had without window, normalisation and transform; "random
@@ -26,10 +26,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytorch_lightning as pl
 import torch
 
 from conf.checks import check
@@ -37,11 +40,12 @@ from conf.compose import compose
 from cryoem.batch import RawBatch
 from cryoem.io.volume import write_stack
 from datamodules import ParticleDataModule
-from train import train
+from datamodules.stream import WINDOW_BYTES
+from train import build
 
 BATCH = 64
 _BUFFER = 8 << 20
-_STEPS = 40
+_STEPS, _TURNS = 4, 20  # of a training, for each place that images come from
 _WARM_UP = 3.0  # seconds, in which workers start and memory is had
 
 
@@ -124,19 +128,59 @@ def opened(star: Path, placement: str, workers: int | None = None) -> ParticleDa
     return data
 
 
-def training_rates(star: Path, placement: str) -> np.ndarray:
-    """Images per second of a training with latents, for every step."""
+class _InTurn:
+    """Batches of several loaders, a turn of each: what else the machine does meets all alike."""
+
+    def __init__(self, loaders: list[Iterable[RawBatch]]) -> None:
+        self._loaders = loaders
+
+    def __len__(self) -> int:
+        return _TURNS * _STEPS * len(self._loaders)
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        passes = [iter(loader) for loader in self._loaders]
+        for _ in range(_TURNS):
+            for batches_of_one in passes:
+                yield from islice(batches_of_one, _STEPS)
+
+
+class _Turns(pl.Callback):
+    """Time of every turn, by the clock and of all processors."""
+
+    def __init__(self) -> None:
+        self.rates: list[Rate] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._last = time.perf_counter(), processor_seconds()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Close a turn."""
+        if (trainer.fit_loop.batch_idx + 1) % _STEPS == 0:
+            now = time.perf_counter(), processor_seconds()
+            wall, cpu = (new - old for new, old in zip(now, self._last, strict=True))
+            self.rates.append(Rate(_STEPS * BATCH, wall, cpu))
+            self._last = now
+
+
+def training_rates(star: Path) -> tuple[list[Rate], list[Rate]]:
+    """Turns of one training with latents that reads from disk and from memory in turn."""
     with tempfile.TemporaryDirectory() as folder:
         overrides = [
-            f"data.particles={star}", f"data.placement={placement}", f"data.batch_size={BATCH}",
-            "data.sign=light", "model=hetero", "trainer=cpu", "trainer.max_epochs=1",
-            f"+trainer.limit_train_batches={_STEPS}", "callbacks.metrics.every_n_steps=1",
-            "~callbacks.export", "~callbacks.progress", "trainer.enable_progress_bar=false",
-            f"output_dir={folder}/run", "preflight=false",
+            f"data.particles={star}", "data.placement=stream", f"data.batch_size={BATCH}",
+            "data.sign=light", "model=hetero",
+            "trainer=cpu", "trainer.max_epochs=1", "~callbacks.export", "~callbacks.progress",
+            "~callbacks.live", "trainer.enable_progress_bar=false", f"output_dir={folder}/run",
+            "preflight=false",
         ]  # fmt: skip
-        train(check(compose(overrides)))
-        table = pd.read_csv(f"{folder}/run/metrics.csv")
-    return table["images_per_s"].dropna().to_numpy()
+        data, model, trainer = build(check(compose(overrides)))
+        in_turn = _InTurn([data.train_dataloader(), opened(star, "ram").train_dataloader()])
+        data.train_dataloader = lambda: in_turn
+        turns = _Turns()
+        trainer.callbacks.append(turns)
+        trainer.fit(model, data)
+    rates = turns.rates[2:]  # without the first turns: workers start, a window is filled
+    return rates[0::2], rates[1::2]
 
 
 def original(python: str, star: Path, loader: str, seconds: float, threads: int) -> Rate:
@@ -178,13 +222,15 @@ def line(name: str, once: Callable[[], Rate], star: Path, args: argparse.Namespa
     show(name, found, plain)
 
 
-def plain_rate(star: Path, args: argparse.Namespace) -> Rate:
-    """Read the stack from end to end, into the same memory again and again."""
-    buffer = bytearray(_BUFFER)
+def plain_rate(star: Path, args: argparse.Namespace, n_buffers: int = 1) -> Rate:
+    """Read the stack from end to end, into the same 8 MiB again and again, or some in turn."""
+    buffers = [bytearray(_BUFFER) for _ in range(n_buffers)]
 
     def parts() -> Iterator[int]:
         with star.with_suffix(".mrcs").open("rb", buffering=0) as file:
-            while count := file.readinto(buffer):
+            for buffer in cycle(buffers):
+                if not (count := file.readinto(buffer)):
+                    return
                 yield count
 
     rate = measure(parts(), args.seconds)
@@ -196,6 +242,8 @@ def compare(star: Path, args: argparse.Namespace) -> None:
     header = "images/s of plain ms CPU/im"
     print(f"{'':34} {'cold':>28}   {'warm':>28}\n{'':34} {header}   {header}")
     line("plain sequential read", lambda: plain_rate(star, args), star, args)
+    held = 2 * WINDOW_BYTES // _BUFFER
+    line("plain, into two windows", lambda: plain_rate(star, args, held), star, args)
 
     def ours(name: str, data: ParticleDataModule, ready: bool) -> None:
         name += ", ready" if ready else ", raw"
@@ -214,18 +262,19 @@ def compare(star: Path, args: argparse.Namespace) -> None:
         for loader in ("random reads", "lazy, 2 workers", "lazy, 0 workers", "eager, 0 workers"):
             once = partial(original, args.original, star, loader, args.seconds, args.threads)
             line(f"original, {loader}", once, star, args)
-    compare_trainings(star, args.repeats)
+    compare_trainings(star)
 
 
-def compare_trainings(star: Path, repeats: int) -> None:
-    """Print the rate of a training that reads from disk, and from memory, in turn."""
-    found: dict[str, list[np.ndarray]] = {"stream": [], "ram": []}
-    for _ in range(repeats):
-        for place, rates in found.items():
-            rates.append(training_rates(star, place))
-    speeds = {place: float(np.median(np.concatenate(rates))) for place, rates in found.items()}
-    for place, rate in speeds.items():
-        print(f"training, {place:24} {rate:9.0f} images/s, {rate / speeds['ram']:.3f} of ram")
+def compare_trainings(star: Path) -> None:
+    """Print how fast a training is that reads from disk, beside memory."""
+    stream, ram = training_rates(star)
+    ratios = [speed(one) / speed(other) for one, other in zip(stream, ram, strict=True)]
+    for place, rates in (("stream", stream), ("ram", ram)):
+        cpu = statistics.median(1e3 * rate.cpu_s / rate.images for rate in rates)
+        rate = statistics.median(map(speed, rates))
+        print(f"training, {place:24} {rate:9.1f} images/s {cpu:9.3f} ms CPU/im")
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    print(f"training, stream of ram: {middle:.3f}, half of the turns {low:.3f} to {high:.3f}")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cryoem.batch import ParticleBatch, Pose, RawBatch
 from cryoem.ctf import evaluate_ctf
-from cryoem.io.pixels import check_finite
+from cryoem.io.pixels import check_finite, check_varied
 from cryoem.io.source import ParticleSource
 from cryoem.lattice import FourierLattice, shift_phases
 from cryoem.metrics.fsc import fsc, shell_index
@@ -251,6 +251,7 @@ def _read_ahead(source: ParticleSource, rows: Int64[Tensor, " row"]) -> Iterator
 def _read(source: ParticleSource, index: Int64[Tensor, " batch"]) -> RawBatch:
     images = source.read(index)
     check_finite(images, index, source.table)
+    check_varied(images, index, source.table)
     pixel_size = torch.from_numpy(source.table.pixel_size_angstrom[index.numpy()]).float()
     ctf = None if source.table.ctf is None else source.table.ctf[index]
     return RawBatch(index, images, pixel_size, ctf)

@@ -56,8 +56,18 @@ class _Window:
     pieces: tuple[Rows, ...]
 
 
-def _read_piece(source: ParticleSource, images: Images, place: Rows, rows: Rows) -> list[int]:
-    """Read rows to their places, and return those whose images have one value everywhere.
+@dataclass(frozen=True)
+class _Done:
+    """Rows whose pixels were looked at, and which of them have one value everywhere."""
+
+    examined: list[int]
+    constant: list[int]
+
+
+def _read_piece(
+    source: ParticleSource, images: Images, place: Rows, rows: Rows, is_new: bool
+) -> _Done:
+    """Read rows to their places, and look at the pixels of what was not read before.
 
     Raises
     ------
@@ -65,9 +75,11 @@ def _read_piece(source: ParticleSource, images: Images, place: Rows, rows: Rows)
         If an image cannot be read or holds values that are not finite.
     """
     source.read_into(images, place, rows)
+    if not is_new:
+        return _Done([], [])
     wild, flat = suspects(images, place)
     check_finite(images[place[wild]], rows[wild], source.table)
-    return rows[flat][are_constant(images[place[flat]])].tolist()
+    return _Done(rows.tolist(), rows[flat][are_constant(images[place[flat]])].tolist())
 
 
 class _Pieces(Dataset[Any]):
@@ -80,16 +92,14 @@ class _Pieces(Dataset[Any]):
     def __init__(self, source: ParticleSource, memory: tuple[WindowMemory, WindowMemory]) -> None:
         self.source, self.memory = source, memory
 
-    def __getitem__(self, request: Any) -> list[int] | InputError | None:
+    def __getitem__(self, request: Any) -> _Done | InputError | None:
         if request is None:
             return None
-        number, place, rows = request
+        number, place, rows, is_new = request
+        images = self.memory[number % 2].images
         try:
             return _read_piece(
-                self.source,
-                self.memory[number % 2].images,
-                torch.from_numpy(place),
-                torch.from_numpy(rows),
+                self.source, images, torch.from_numpy(place), torch.from_numpy(rows), is_new
             )
         except InputError as error:
             return error
@@ -99,11 +109,13 @@ class _Requests:
     """Pieces to be read, in turn, as a loader asks for them ahead of time.
 
     ``newest`` is the last window whose memory is free to be read into; for the next, None until
-    then. Windows that are read ``elsewhere`` are left out.
+    then. Windows that are read ``elsewhere`` are left out. ``examined`` says for each row of the
+    table whether its pixels were looked at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_rows: int) -> None:
         self.windows: Iterable[_Window] = ()
+        self.examined = torch.zeros(n_rows, dtype=torch.bool)
         self.newest = -1
         self.elsewhere: set[int] = set()
 
@@ -114,7 +126,9 @@ class _Requests:
             if window.number in self.elsewhere:
                 continue
             for place in window.pieces:  # arrays: each tensor would be sent as a shared file
-                yield window.number, place.numpy(), window.rows[place].numpy()
+                rows = window.rows[place]
+                is_new = not bool(self.examined[rows].all())
+                yield window.number, place.numpy(), rows.numpy(), is_new
 
 
 class ImagesOnDisk:
@@ -136,6 +150,8 @@ class ImagesOnDisk:
 
     Notes
     -----
+    Pixels are looked at when they are first read, not in every epoch.
+
     A batch stays what it is for as long as somebody holds it. Memory that is held when it is wanted
     for another window stays as it is, and that window is read here, into memory of its own: right,
     but slow, and not what a training does.
@@ -152,7 +168,7 @@ class ImagesOnDisk:
         self._source = source
         self._pinned = pin_memory
         self._constant = constant
-        self._requests = _Requests()
+        self._requests = _Requests(len(source.table))
         side = source.geometry.box_size
         shape = (largest_window, side, side)
         self._memory = WindowMemory(shape, source.dtype), WindowMemory(shape, source.dtype)
@@ -222,8 +238,8 @@ class ImagesOnDisk:
             (len(window.rows), *self._memory[0].images.shape[1:]), self._source.dtype
         )
         for place in window.pieces:
-            found = _read_piece(self._source, own.images, place, window.rows[place])
-            self._constant.update(found)
+            rows = window.rows[place]
+            self._note(_read_piece(self._source, own.images, place, rows, is_new=True))
         return own
 
     def _advance(self, number: int) -> bool:
@@ -233,15 +249,19 @@ class ImagesOnDisk:
             requests.newest += 1
         return requests.newest >= number
 
-    def _receive(self, pieces: Iterator[list[int] | InputError | None], count: int) -> None:
+    def _receive(self, pieces: Iterator[_Done | InputError | None], count: int) -> None:
         """Wait until so many more pieces are in their places."""
         while count > 0:
             done = next(pieces)
             if isinstance(done, InputError):
                 raise done
             if done is not None:
-                self._constant.update(done)
+                self._note(done)
                 count -= 1
+
+    def _note(self, done: _Done) -> None:
+        self._requests.examined[done.examined] = True
+        self._constant.update(done.constant)
 
     def _batches(self, window: _Window, memory: WindowMemory) -> Iterator[tuple[Rows, Images]]:
         """Rows and images of every batch."""

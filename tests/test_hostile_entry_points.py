@@ -89,6 +89,12 @@ def pixels(row: int, value: float) -> Damage:
     return damage
 
 
+def one_value(star: Path) -> Path:
+    with mrcfile.mmap(stack_of(star), mode="r+") as stack:
+        stack.data[7] = 2.5
+    return star
+
+
 def a_volume(star: Path) -> Path:
     path = star.with_name("map.mrc")
     shutil.copy(next(star.parent.glob("truth/volume_*.mrc")), path)
@@ -140,6 +146,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "more rows than images": (one_row_more, f"row {N} (from 0) wants image {N + 1} of"),
     "NaN": (pixels(5, np.nan), "row 5 (from 0): the image has pixels that are not finite"),
     "a huge pixel": (pixels(6, 1e30), "row 6 (from 0): the image has pixels of 1e+12 and more"),
+    "an image of one value": (one_value, "row 7 (from 0): the image has the same value in every"),
     "a volume": (a_volume, "map.mrc: is a volume of 16 x 16 x 16 voxels"),
     "a column without its fellow": (text("_rlnAngleTilt", "_rlnAngleX"), "column _rlnAngleTilt"),
     "a word for a number": (text(" 300.000000 ", " 300kV "), "_rlnVoltage: '300kV'"),
