@@ -96,7 +96,7 @@ def begin(folder: Path, config: DictConfig, start: Start) -> None:
     """Write ``config.yaml``; what an earlier run has left goes if this one starts ``over`` it."""
     last = folder / "checkpoints" / LAST
     if start.over:
-        remove_products(folder)
+        remove_products(folder, again=start.again)
     elif start.checkpoint not in (
         None,
         last,

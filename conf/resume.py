@@ -38,10 +38,14 @@ FREE = (
 
 @dataclass(frozen=True)
 class Start:
-    """How a run begins: afresh, ``over`` an earlier one, from a checkpoint, or not at all."""
+    """How a run begins: afresh, ``over`` an earlier one, from a checkpoint, or not at all.
+
+    ``again``: the earlier one was this very run, stopped before its first checkpoint.
+    """
 
     checkpoint: Path | None = None
     over: bool = False
+    again: bool = False
     finished: bool = False
 
 
@@ -55,17 +59,21 @@ def plan(config: DictConfig) -> Start:
     """
     folder = Path(config.output_dir)
     last, previous = (folder / "checkpoints" / name for name in (LAST, PREVIOUS))
-    traces = (folder / "config.yaml", last, previous)
-    afresh = Start(over=any(path.is_file() for path in traces))
+    over = any(path.is_file() for path in (folder / "config.yaml", last, previous))
     if config.resume == "never":
-        return afresh
+        return Start(over=over)
     if not last.is_file() and not previous.is_file():
         if config.resume == "must":
             raise InputError(
                 f"resume=must: there is no {last}.\nCheck name= or output_dir=, or drop resume=must"
             )
-        return afresh
-    _refuse_another_experiment(config, folder)
+        return Start(over=over, again=over and not _difference(config, folder))
+    difference = _difference(config, folder)
+    if difference:
+        raise InputError(
+            f"{folder} {difference}.\n"
+            "Choose another name=, or resume=never to start over in this folder"
+        )
     if finished_epochs(folder) >= config.trainer.max_epochs:
         return Start(finished=True)
     return Start(newest_whole(folder / "checkpoints"))
@@ -106,18 +114,17 @@ def finished_epochs(folder: Path) -> int:
     return int(json.loads(file.read_text())["epochs"]) if file.is_file() else 0
 
 
-def _refuse_another_experiment(config: DictConfig, folder: Path) -> None:
+def _difference(config: DictConfig, folder: Path) -> str:
+    """What makes the run in a folder another experiment; nothing if it is the same."""
     file = folder / "config.yaml"
-    way_out = "Choose another name=, or resume=never to start over in this folder"
     if not file.is_file():
-        raise InputError(f"{folder} holds a checkpoint but no config.yaml.\n{way_out}")
+        return "holds a checkpoint but no config.yaml"
     old = _flat(load_stored(file, config.output_dir))
     new = _flat(OmegaConf.to_container(config))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not _is_free(key):
-            raise InputError(
-                f"{folder} is a run with {key}={old.get(key)}, not {new.get(key)}.\n{way_out}"
-            )
+            return f"is a run with {key}={old.get(key)}, not {new.get(key)}"
+    return ""
 
 
 def _is_free(key: str) -> bool:

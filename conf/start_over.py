@@ -30,8 +30,8 @@ PRODUCTS = (
     "report.html",
     "tensorboard/events.out.tfevents.*",
     "tensorboard/hparams.yaml",
-    "wandb.json",
 )
+WANDB = "wandb.json"  # which of W&B's runs it is
 
 
 def refuse_to_lose_inputs(folder: Path, config: DictConfig) -> None:
@@ -54,11 +54,14 @@ def refuse_to_lose_inputs(folder: Path, config: DictConfig) -> None:
             )
 
 
-def remove_products(folder: Path) -> None:
+def remove_products(folder: Path, again: bool) -> None:
     """Remove what an earlier run has left, and folders that are empty then.
 
-    The page of a preflight stays, unless it is older than that run.
+    The page of a preflight stays, unless it is older than that run. The same run ``again`` goes on
+    with its run of W&B.
     """
+    if not again:
+        (folder / WANDB).unlink(missing_ok=True)
     page, stored = folder / PREFLIGHT, folder / "config.yaml"
     if page.is_file() and stored.is_file() and page.stat().st_mtime < stored.stat().st_mtime:
         page.unlink()

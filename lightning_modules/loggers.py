@@ -24,7 +24,7 @@ class OneWandbRun(WandbLogger):
     """A W&B run that a resumed training continues.
 
     Its id is kept in ``<output_dir>/wandb.json`` and, by :class:`LivePanels`, in the checkpoint; a
-    training without a checkpoint to go on from gets a new one. Values at steps before the last one
+    training that finds neither gets a new one. Values at steps before the last one
     that an earlier part of the training has logged are left out, because they are there already.
     Runs of a sweep are grouped by the environment variable ``WANDB_RUN_GROUP``.
 
@@ -103,10 +103,10 @@ class OneWandbRun(WandbLogger):
 
     def _earlier(self) -> dict[str, Any]:
         """Id and last step of the run to be continued; a new id if there is none."""
+        if self._noted.is_file():
+            return json.loads(self._noted.read_text())
         checkpoints = [self.output_dir / "checkpoints" / n for n in ("last.ckpt", "previous.ckpt")]
         checkpoint = next((path for path in checkpoints if path.is_file()), None)
-        if checkpoint is not None and self._noted.is_file():
-            return json.loads(self._noted.read_text())
         run_id = None
         if checkpoint is not None:
             state = torch.load(checkpoint, weights_only=True, mmap=True, map_location="cpu")

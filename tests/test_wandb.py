@@ -13,6 +13,10 @@ from tiny_training import TINY
 from wandb_files import OfflineRun, offline_runs
 
 import train
+from conf.checks import check
+from conf.compose import compose
+from conf.folder import begin
+from conf.resume import Start, plan
 from lightning_modules.loggers import OneWandbRun, _is_offline
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
@@ -84,7 +88,28 @@ def test_the_run_is_found_again_from_the_checkpoint_alone_and_a_new_start_is_a_n
     (tmp_path / "wandb.json").write_text('{"id": "0123abcd", "step": 7}')
     assert OneWandbRun(tmp_path)._earlier() == {"id": "0123abcd", "step": 7}
     checkpoint.unlink()
+    (tmp_path / "wandb.json").unlink()
     assert OneWandbRun(tmp_path)._earlier()["id"] != "0123abcd"
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_stays_the_run_that_it_was() -> None:
+    folder, noted = Path("runs/demo"), Path("runs/demo/wandb.json")
+    config = check(compose([*SMALL]))
+    assert plan(config) == Start()
+    folder.mkdir(parents=True)
+    begin(folder, config, plan(config))
+    noted.write_text('{"id": "0123abcd", "step": 7}')
+    (folder / "metrics.csv").write_text("epoch\n0\n")
+    assert plan(config) == Start(over=True, again=True)
+    begin(folder, config, plan(config))
+    assert not (folder / "metrics.csv").exists()
+    assert OneWandbRun(folder)._earlier() == {"id": "0123abcd", "step": 7}
+    for other in ("resume=never", "model.beta=0.5"):
+        noted.write_text('{"id": "0123abcd", "step": 7}')
+        changed = check(compose([*SMALL, other]))
+        assert plan(changed) == Start(over=True)
+        begin(folder, changed, plan(changed))
+        assert not noted.exists()
 
 
 def test_nothing_is_sent_without_an_account(

@@ -105,8 +105,7 @@ def sweep_curves(
     every = [value for curve in curves.values() for value in curve.values()]
     # a first epoch far off would press everything else flat
     axes.set_ylim(*_limits(every, last))
-    axes.plot([], [], color=COLOURS[1], lw=2.4, label="best")
-    axes.plot([], [], color=COLOURS[0], label="others")
+    _name_best(axes, len(curves))
     if stopped:
         axes.plot([], [], color=_STOPPED, marker="x", mec="#555555", label="stopped")
     axes.legend()
@@ -137,8 +136,7 @@ def sweep_frequencies(
         if name == best:
             style = {"color": COLOURS[1], "lw": 2.4, "zorder": 5}
         axes.plot([0, *frequency], [0, *nats], **style)
-    axes.plot([], [], color=COLOURS[1], lw=2.4, label="best")
-    axes.plot([], [], color=COLOURS[0], label="others")
+    _name_best(axes, len(curves))
     axes.legend(loc="lower right")
     axes.set_xlabel("frequencies up to (1/Å)")
     axes.set_ylabel("explained of a held-out image (nats)")
@@ -146,6 +144,13 @@ def sweep_frequencies(
     axes.set_ylim(bottom=max(axes.get_ylim()[0], min(0.0, min(ends)) - 0.1 * max(ends)))
     axes.grid(alpha=0.25, lw=0.6)
     return figure
+
+
+def _name_best(axes: Axes, n: int) -> None:
+    """Put the best of ``n`` into the legend, and the others if there are any."""
+    axes.plot([], [], color=COLOURS[1], lw=2.4, label="best")
+    if n > 1:
+        axes.plot([], [], color=COLOURS[0], label="others")
 
 
 def _limits(every: Sequence[float], last: Sequence[float]) -> tuple[float, float]:

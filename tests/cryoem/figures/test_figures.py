@@ -179,6 +179,15 @@ def test_a_quantity_that_is_always_zero_has_a_readable_axis() -> None:
     assert figure.axes[1].get_ylim() == pytest.approx((-2.2, 0))
 
 
+def test_all_epochs_are_on_the_axis_of_a_quantity_that_is_known_of_one() -> None:
+    figure = figures.epoch_curves([1, 2, 3], {"late": [np.nan, np.nan, 1.0], "one": [1.0] * 3})
+    late, one = figure.axes
+    assert late.get_xlim() == one.get_xlim() == pytest.approx((0.6, 3.4))
+    assert [tick for tick in late.get_xticks() if 0.6 <= tick <= 3.4] == [1, 2, 3]
+    (only,) = figures.epoch_curves([1], {"one": [2.0]}).axes
+    assert [tick for tick in only.get_xticks() if 0.6 <= tick <= 1.4] == [1]
+
+
 def test_the_likelihood_is_drawn_over_the_frequencies_of_its_shells() -> None:
     by_epoch = {epoch: np.full(8, float(epoch)) for epoch in range(1, 21)}
     axes = figures.shell_likelihood(by_epoch, box_size=16, pixel_size=2.0).axes[0]
