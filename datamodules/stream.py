@@ -260,8 +260,9 @@ class ImagesOnDisk:
                 count -= 1
 
     def _note(self, done: _Done) -> None:
-        self._requests.examined[done.examined] = True
-        self._constant.update(done.constant)
+        if done.examined:
+            self._requests.examined[done.examined] = True
+            self._constant.update(done.constant)
 
     def _batches(self, window: _Window, memory: WindowMemory) -> Iterator[tuple[Rows, Images]]:
         """Rows and images of every batch."""

@@ -15,7 +15,7 @@ from cryoem.errors import InputError
 from cryoem.io.mrc import MrcHeader
 
 _MAX_OPEN = 256
-_RUN_BYTES = 1 << 20
+_RUN_BYTES = 4 << 20
 _MOST_TARGETS = 1024  # of one call: IOV_MAX
 _GAP_BYTES = 1 << 20  # what lies between two images this close is faster read than skipped
 
