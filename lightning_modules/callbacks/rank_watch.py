@@ -16,7 +16,7 @@ from cryoem.errors import InputError
 from lightning_modules.callbacks.interrupt import Interrupted
 
 log = logging.getLogger(__name__)
-EXIT_STATUS = 75  # sysexits.h: a temporary failure, try again
+TEMPORARY = 75  # sysexits.h: try again
 _BEATS = 15  # within the patience
 _OVER = "over"
 
@@ -26,8 +26,9 @@ class RankWatch(pl.Callback):
 
     A thread does, so that a rank that waits in a collective is heard as well; one that hangs there
     runs into the timeout of the collective. A rank that fails says so before it goes. The process
-    ends at once, with status 75, since nothing can interrupt a thread that waits for the network;
-    what was saved last is what the same command goes on from.
+    ends at once, since nothing can interrupt a thread that waits for the network; what was saved
+    last is what the same command goes on from. The status is 75 where a rank or the network is
+    lost, and 1 after an error, which would only come again.
     """
 
     def __init__(self, patience_s: float = 30.0) -> None:
@@ -63,10 +64,13 @@ class RankWatch(pl.Callback):
         if self._thread is None:
             return
         if not isinstance(exception, Interrupted):
+            status = 1
             if not isinstance(exception, InputError) and _is_of_the_network(exception):
                 self._thread.join(2 * self.patience_s)  # it will say who is gone
+                status = TEMPORARY
             reason = str(exception).partition("\n")[0]
-            self._say(f"{self._names[self._rank]} failed: {type(exception).__name__}: {reason}")
+            name = self._names[self._rank]
+            self._say(f"{name} failed: {type(exception).__name__}: {reason}", status)
         self._leave()
 
     def _meet(self, trainer: pl.Trainer) -> Any:
@@ -91,20 +95,21 @@ class RankWatch(pl.Callback):
                 over = self._store.check([_OVER]) and self._store.get(_OVER).decode()
                 beats = self._store.multi_get([f"beat{rank}" for rank in range(self._n)])
             except RuntimeError:  # the store is the first rank's
-                self._end(f"{self._names[0]} is gone")
+                self._end(f"{self._names[0]} is gone", TEMPORARY)
                 return
             if over:
                 self._set(f"beat{self._rank}", _OVER)
-                self._end(over)
+                status, _, message = over.partition(" ")
+                self._end(message, int(status))
                 return
             now = time.monotonic()
             for rank, beat in enumerate(beats):
                 if beat.decode() not in (heard[rank][0], ""):
                     heard[rank] = (beat.decode(), now)
                 elif heard[rank][0] != _OVER and now - heard[rank][1] > self.patience_s:
-                    self._say(f"{self._names[rank]} is gone")
+                    self._say(f"{self._names[rank]} is gone", TEMPORARY)
 
-    def _end(self, message: str) -> None:
+    def _end(self, message: str, status: int) -> None:
         """End this process; the first rank stays until the others have read why."""
         if self._done.is_set():
             return
@@ -114,11 +119,11 @@ class RankWatch(pl.Callback):
             time.sleep(3 * self.patience_s / _BEATS)
         print(f"train.py: {text}", file=sys.stderr, flush=True)
         logging.shutdown()
-        os._exit(EXIT_STATUS)
+        os._exit(status)
 
-    def _say(self, message: str) -> None:
+    def _say(self, message: str, status: int) -> None:
         if not self._store.check([_OVER]):
-            self._set(_OVER, message)
+            self._set(_OVER, f"{status} {message}")
 
     def _leave(self) -> None:
         """Stop watching; the first rank waits for the others, whose store it holds."""
