@@ -5,6 +5,7 @@ of 26 columns as RELION's refinement does (0.4 GB), in a folder that is removed 
 opens it: its rows and columns checked, poses, CTF and optics in our units. With ``--original``, a
 Python in whose environment cryoDRGN 4.3 is installed, its ``parse_star`` reads the same file into a
 table of text. Seconds are those of the processor; imports count neither there nor in the memory.
+Needs Linux.
 """
 
 import argparse
@@ -41,12 +42,17 @@ loop_
 """
 PER_MICROGRAPH, _BLOCK = 150, 100_000
 _TIMED = """
-import resource, sys, time
+import ctypes, os, resource, sys, time
+from pathlib import Path
 {imports}
-mega = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-before, start = mega(), time.process_time()
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+page = os.sysconf("SC_PAGE_SIZE") / 1e6
+held = lambda: page * int(Path("/proc/self/statm").read_text().split()[1])
+before, start = held(), time.process_time()
 table = {call}
-print(f"{{time.process_time() - start:.1f}} s, {{mega() - before:.0f}} MB at most")
+print(f"{{time.process_time() - start:.1f}} s, {{peak() - before:.0f}} MB at most", end="")
+ctypes.CDLL(None).malloc_trim(0)  # what freed arrays have left
+print(f", {{held() - before:.0f}} MB in the end")
 """
 OURS = ("from cryoem.io.table import read_table", "read_table(sys.argv[1])")
 THEIRS = ("from cryodrgn.starfile import parse_star", "parse_star(sys.argv[1])")
