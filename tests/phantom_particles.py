@@ -8,6 +8,7 @@ import torch
 from cryoem.batch import CTFParams, ParticleBatch, Pose
 from cryoem.decoders.phantom import GaussianPhantom, random_phantom
 from cryoem.forward_model import ForwardModel
+from cryoem.grids import symmetry_group
 from cryoem.io.volume import write_stack
 from cryoem.lattice import FourierLattice
 from cryoem.rotations import random_rotations, to_relion
@@ -26,11 +27,19 @@ class PhantomParticles:
 
 
 def write_phantom_particles(
-    folder: Path, n: int = 96, box_size: int = 16, snr: float = 1.0, seed: int = 0
+    folder: Path,
+    n: int = 96,
+    box_size: int = 16,
+    snr: float = 1.0,
+    seed: int = 0,
+    symmetry: str = "C1",
 ) -> PhantomParticles:
     """Write ``particles.star`` and ``.mrcs``: random poses, shifts and defocus, white noise."""
     generator = torch.Generator().manual_seed(seed)
     phantom = random_phantom(8, 0.3 * box_size, 1.2, box_size, generator)
+    mates = (phantom.centres @ symmetry_group(symmetry).float()).flatten(0, 1)
+    weights = phantom.weights.repeat(len(mates) // len(phantom.weights))
+    phantom = GaussianPhantom(mates, weights, phantom.sigma, box_size)
     shift = 2 * torch.rand(n, 2, generator=generator) - 1
     pose = Pose(random_rotations(n, generator).float(), shift)
     ctf = _ctf(n, generator)

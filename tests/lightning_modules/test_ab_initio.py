@@ -18,10 +18,12 @@ from cryoem.decoders.fourier_mlp import FourierMLP
 from cryoem.encoders.mlp import MLPEncoder
 from cryoem.encoders.posterior import LinearPosterior
 from cryoem.errors import InputError
+from cryoem.grids import symmetry_group
 from cryoem.metrics.alignment import align_poses
 from cryoem.metrics.pose_error import pose_errors
 from cryoem.poses import KnownPoses, SearchedPoses
 from cryoem.poses.searched import random_poses
+from cryoem.rotations import random_rotations
 from datamodules import ParticleDataModule
 from datamodules.order import shuffled
 from lightning_modules import HeteroReconstruction, HomoReconstruction
@@ -103,9 +105,8 @@ def test_the_first_particles_that_come_are_not_the_held_out_ones(
         assert torch.isin(first, poses.held_out).float().mean() < 0.4
 
 
-@pytest.fixture(scope="module")
-def weights(particles: PhantomParticles) -> dict[str, Any]:
-    """Of two half-set volumes, learnt with the true poses."""
+def _learnt(particles: PhantomParticles) -> dict[str, Any]:
+    """Weights of two half-set volumes, learnt with the true poses."""
     data = _data(particles)
     model = _homo(data, particles.pose)
     model.poses = KnownPoses(particles.pose)
@@ -118,11 +119,11 @@ def weights(particles: PhantomParticles) -> dict[str, Any]:
 
 
 def test_under_a_volume_that_is_right_random_poses_are_found_and_it_stays_right(
-    particles: PhantomParticles, weights: dict[str, Any]
+    particles: PhantomParticles,
 ) -> None:
     data = _data(particles)
     model = _homo(data, random_poses(320, 1), restarts=0)
-    model.forward_models.load_state_dict(weights)
+    model.forward_models.load_state_dict(_learnt(particles))
     _fit(model, data, 5)
     angle, shift = _errors(model, particles)
 
@@ -143,6 +144,23 @@ def test_from_nothing_the_search_finds_poses_up_to_frame_hand_and_origin(
     angle, shift = _errors(model, particles)
     assert angle < 12
     assert shift < 0.3
+
+
+@pytest.mark.slow
+def test_poses_of_a_symmetric_particle_are_found_up_to_its_group_and_its_volume_stays_symmetric(
+    tmp_path: Path,
+) -> None:
+    particles = write_phantom_particles(tmp_path, n=320, snr=20.0, symmetry="C3")
+    model = _homo(_data(particles), random_poses(320, 1), restarts=0, symmetry="C3")
+    model.forward_models.load_state_dict(_learnt(particles))
+    _fit(model, _data(particles), 5)
+    group = symmetry_group("C3")
+    errors = pose_errors(model.poses.table(), particles.pose, group)
+    assert errors.angle_degrees.median() < 10
+    assert errors.shift_pixels.median() < 0.3
+    freqs = model.lattice.freqs @ random_rotations(1, torch.Generator().manual_seed(0)).float()
+    volume, mate = (model.decoders[0](points) for points in (freqs, freqs @ group[1].float()))
+    assert (volume - mate).abs().square().sum() < 0.1 * volume.abs().square().sum()
 
 
 @pytest.mark.parametrize("networks", [LINEAR, NETWORKS], ids=["linear", "networks"])
