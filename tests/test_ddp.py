@@ -77,7 +77,7 @@ def test_two_processes_search_each_its_share_of_the_poses(tmp_path: Path) -> Non
     clear = ("model=homo", "data.simulation.snr=10")
     known = run(tmp_path / "known", *clear, "trainer.max_epochs=10")
     # from a volume that is right, or chance would decide and rounding make two runs of one
-    search = (*clear, "poses=search", "poses.start_images=32", f"ckpt_path={known}")
+    search = (*clear, "poses=search", "poses.restarts=0", f"ckpt_path={known}")
     alone = run(tmp_path / "alone", *search)
     both = run(tmp_path / "both", *search, "trainer=ddp", "trainer.devices=2")
     poses = [load_run(folder).pose for folder in (alone, both)]
