@@ -100,6 +100,10 @@ def preflight(config: DictConfig, data: Any, model: Any, trainer: "pl.Trainer") 
 
 def fit(trainer: "pl.Trainer", model: Any, data: Any, checkpoint: Path | None) -> None:
     """Train; what Lightning turns into an exit stays the interruption that it was."""
+    from cryoem.memory import keep_freed_memory
+
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     try:
         trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:

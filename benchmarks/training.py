@@ -3,8 +3,8 @@
 ``python -m benchmarks.training [--original PYTHON] [--sizes 64:256 ...]`` simulates images, and
 trains on them with ``train.py trainer.tune=true`` and, given the Python of an environment that has
 cryoDRGN 4.3, with its ``train_vae``: coordinate network and image network of the same width, three
-residual blocks each, 8 latents, poses given. What an image costs is the difference between a
-command of three epochs and one of one epoch, so that neither imports nor reading nor tuning count.
+residual blocks each, 8 latents, poses given. An image costs what the process takes between the last
+steps of the first and the last epoch, so that neither imports nor reading nor tuning count.
 Seconds are those of the processor, which other work on the machine changes least; with ``--gpu``
 those of the clock. Memory is the most that the process held (with ``--gpu`` of the host alone).
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
-LATENTS, DEPTH, EPOCHS = 8, 3, (1, 3)
+LATENTS, DEPTH, EPOCHS = 8, 3, 3
 SIZES = ("64:256", "64:1024", "128:256", "128:1024")
 
 
@@ -52,7 +52,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a whole command."""
+    """Of a command or a part of it."""
 
     processor: float
     wall: float
@@ -77,6 +77,35 @@ def measure(command: list[str | Path], log: Path) -> Cost:
     return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1e3)
 
 
+def measure_between(command: list[str | Path], log: Path, lines: tuple[str, str]) -> Cost:
+    """Run a command to its end, and measure what it takes from one line of its output to another.
+
+    Raises
+    ------
+    RuntimeError
+        If it fails, or ends without these lines.
+    """
+    with log.open("w") as out:
+        process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=out)
+        clocks = [_clocks_at(line, process, log) for line in lines]
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{command[0]} failed:\n{log.read_text()[-2000:]}")
+    processor, wall = (last - first for first, last in zip(*clocks, strict=True))
+    return Cost(processor, wall, usage.ru_maxrss / 1e3)
+
+
+def _clocks_at(line: str, process: subprocess.Popen[bytes], log: Path) -> tuple[float, float]:
+    """Seconds of the processor and of the clock when a line appears."""
+    while line not in log.read_text():
+        if process.poll() is not None:
+            raise RuntimeError(f"{line!r} is not in what it says:\n{log.read_text()[-2000:]}")
+        time.sleep(0.01)
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])  # of the user and of the system
+    return ticks / os.sysconf("SC_CLK_TCK"), time.perf_counter()
+
+
 def ours(size: Size, batch: int, precision: str, particles: Path, gpu: bool) -> list[str | Path]:
     """Command of a training, without its number of epochs and folder."""
     return [
@@ -96,9 +125,8 @@ def ours(size: Size, batch: int, precision: str, particles: Path, gpu: bool) -> 
         f"trainer={'gpu' if gpu else 'cpu'}",
         f"trainer.precision={precision}",
         "trainer.tune=true",
-        "trainer.enable_progress_bar=false",
         "~callbacks.export",
-        "~callbacks.progress",
+        "callbacks.progress.every_n_seconds=0",
         "~callbacks.live",  # takes a share of hours, more of such short epochs
         "preflight=false",
         "resume=never",
@@ -144,21 +172,17 @@ def prepare(size: Size, n: int, folder: Path, python: Path | None) -> Path:
     return particles
 
 
-def per_image(command: list[str | Path], n: int, folder: Path, is_ours: bool) -> Cost:
+def per_image(command: list[str | Path], n: int, batch: int, folder: Path, is_ours: bool) -> Cost:
     """Seconds of the later epochs per image."""
-    costs = []
-    for epochs in EPOCHS:
-        out = folder / f"out{epochs}"
-        last = (
-            [f"trainer.max_epochs={epochs}", f"output_dir={out}"]
-            if is_ours
-            else [f"--num-epochs={epochs}", f"--outdir={out}"]
-        )
-        costs.append(measure([*command, *last], folder / "training.log"))
-    first, whole = costs
-    images = n * (EPOCHS[1] - EPOCHS[0])
-    processor = (whole.processor - first.processor) / images
-    return Cost(processor, (whole.wall - first.wall) / images, whole.peak_mb)
+    if is_ours:
+        command = [*command, f"trainer.max_epochs={EPOCHS}", f"output_dir={folder / 'out'}"]
+        lines = f" step {n // batch}/", f" step {EPOCHS * n // batch}/"
+    else:
+        command = [*command, f"--num-epochs={EPOCHS}", f"--outdir={folder / 'out'}"]
+        lines = "=====> Epoch: 1 ", f"=====> Epoch: {EPOCHS} "
+    cost = measure_between(command, folder / "training.log", lines)
+    images = n * (EPOCHS - 1)
+    return Cost(cost.processor / images, cost.wall / images, cost.peak_mb)
 
 
 def trainings(
@@ -200,7 +224,7 @@ def main() -> None:
             for i, (name, batch, command) in enumerate(trainings(arguments, size, particles)):
                 folder = Path(temporary) / str(i)
                 folder.mkdir()
-                cost = per_image(command, n, folder, name.startswith("ours"))
+                cost = per_image(command, n, batch, folder, name.startswith("ours"))
                 seconds = cost.wall if arguments.gpu else cost.processor
                 first = first or seconds
                 print(

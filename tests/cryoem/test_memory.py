@@ -1,7 +1,9 @@
-"""Freed memory goes back to the system."""
+"""Freed memory goes back to the system, or stays for the next arrays."""
 
 import ctypes
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,13 @@ def _resident_bytes() -> int:
     return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.skipif(
+needs_glibc = pytest.mark.skipif(
     not STATM.exists() or not hasattr(ctypes.CDLL(None), "malloc_trim"),
     reason="needs /proc and the GNU C library",
 )
+
+
+@needs_glibc
 def test_what_freed_arrays_have_left_is_given_back() -> None:
     blocks, between = [], []
     for _ in range(1000):  # too small for mappings of their own; what lies between them stays
@@ -31,3 +36,27 @@ def test_what_freed_arrays_have_left_is_given_back() -> None:
     assert before - _resident_bytes() > 80e6
     assert free_memory_bytes() > 80e6
     assert len(between) == 1000
+
+
+# Pages that the system had to give, for ten arrays of 100 MB of which one exists at a time.
+PAGES = """
+import resource
+import torch
+from cryoem.memory import keep_freed_memory
+if {keep}:
+    keep_freed_memory()
+torch.ones(25_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(25_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@needs_glibc
+def test_what_is_kept_serves_the_next_arrays() -> None:
+    def pages(keep: bool) -> int:
+        command = [sys.executable, "-c", PAGES.format(keep=keep)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert 5 * pages(keep=True) < pages(keep=False)
