@@ -16,16 +16,15 @@ from lightning_modules.base import Reconstruction
 
 log = logging.getLogger(__name__)
 _REPEATS = 3
-_AS_FAST = 1.05  # what larger parts may cost in time and are still taken
-_HOPELESS = 1.3  # times the best: smaller parts will not be better
+_AS_FAST = 1.03  # times the best: as fast, and smaller parts take less memory
 
 
 class Tune(pl.Callback):
-    """Takes a batch in the largest parts that are, within 5 %, as fast as any.
+    """Takes a batch in the smallest parts that are about as fast as any.
 
-    Memory that does not suffice for the whole counts as slow; on a processor small parts whose
-    layers stay in its caches are often faster. The step is the same but for rounding, so a run
-    that goes on keeps its parts.
+    It begins with single images and goes on as long as larger parts are faster: they fill a GPU,
+    but leave the caches of a processor, and at some size do not fit into the memory. The step is
+    the same but for rounding, so a run that goes on keeps its parts.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -36,19 +35,26 @@ class Tune(pl.Callback):
         batch = _first_batch(trainer, model)
         seconds: dict[int, float] = {}
         with _undisturbed(model):
-            for n in _powers_of_two(len(batch)):
+            for n in reversed(list(_powers_of_two(len(batch)))):
                 model.parts.n = n
                 slowest = torch.tensor(_seconds(trainer, model, batch), device=model.device)
                 seconds[n] = float(trainer.strategy.reduce(slowest, reduce_op="max"))
-                if n > 1 and seconds[n] > _HOPELESS * min(seconds.values()) < math.inf:
+                if not still_faster(list(seconds.values())):
                     break
         model.parts.n = best(seconds)
         _report(seconds, model.parts.n, len(batch), trainer.world_size)
 
 
 def best(seconds: dict[int, float]) -> int:
-    """Fewest parts that are about as fast as the fastest number of them."""
-    return min(n for n, s in seconds.items() if s <= _AS_FAST * min(seconds.values()))
+    """Most parts that are about as fast as the fastest number of them."""
+    return max(n for n, s in seconds.items() if s <= _AS_FAST * min(seconds.values()))
+
+
+def still_faster(seconds: list[float]) -> bool:
+    """Whether one of the last two sizes was faster than all smaller ones, and the last fitted."""
+    if len(seconds) < 3:
+        return seconds[-1] < math.inf
+    return seconds[-1] < math.inf and _AS_FAST * min(seconds[-2:]) < min(seconds[:-2])
 
 
 def _first_batch(trainer: pl.Trainer, model: Reconstruction) -> ParticleBatch:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from cryoem.decoders.base import radial_scale, to_half_space
 from cryoem.nets.encodings import make_encoding
-from cryoem.nets.mlp import ResidualLinear
+from cryoem.nets.mlp import ResidualLinear, biased_relu
 
 
 class FourierMLP(nn.Module):
@@ -71,7 +71,7 @@ class FourierMLP(nn.Module):
         """Evaluate the volumes ``z`` at ``freqs``, complex64."""
         points, sign = to_half_space(freqs.float())
         biases = self._biases(z)
-        hidden = (self.first(self.encode(points)) + biases[0]).relu_()
+        hidden = biased_relu(self.encode(points), self.first.weight, self.first.bias, biases[0])
         for block, bias in zip(self.blocks, biases[1:], strict=True):
             hidden = block(hidden, bias)
         values = self.last(hidden).float()
@@ -79,8 +79,8 @@ class FourierMLP(nn.Module):
         values = values * scale[..., None]
         return torch.complex(values[..., 0], values[..., 1] * sign)
 
-    def _biases(self, z: Float[Tensor, "batch latent"] | None) -> list[Tensor]:
+    def _biases(self, z: Float[Tensor, "batch latent"] | None) -> list[Tensor] | list[None]:
         """What the latent adds to each hidden layer, one row per image."""
         if z is None:
-            return [torch.zeros((), device=self.amplitude.device)] * (1 + len(self.blocks))
+            return [None] * (1 + len(self.blocks))
         return [layer(z)[:, None] for layer in self.condition]

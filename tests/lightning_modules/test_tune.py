@@ -18,10 +18,20 @@ from lightning_modules import HeteroReconstruction, make_trainer, tune
 from lightning_modules.callbacks import LastCheckpoint
 
 
-def test_the_largest_parts_are_taken_that_are_about_as_fast_as_any() -> None:
-    assert tune.best({1: 1.04, 2: 1.0, 4: 1.2}) == 1
-    assert tune.best({1: 1.06, 2: 1.0, 4: 0.99}) == 2
-    assert tune.best({1: math.inf, 2: math.inf, 4: 2.0, 8: 3.0}) == 4
+def test_the_smallest_parts_are_taken_that_are_about_as_fast_as_any() -> None:
+    assert tune.best({16: 1.02, 8: 1.0, 4: 1.2}) == 16
+    assert tune.best({16: 1.06, 8: 1.0, 4: 0.99}) == 8
+    assert tune.best({16: 2.0, 8: 1.0, 4: math.inf}) == 8
+
+
+def test_larger_parts_are_tried_while_they_are_faster_and_fit() -> None:
+    assert tune.still_faster([4.0])
+    assert tune.still_faster([4.0, 4.1])
+    assert tune.still_faster([4.0, 4.1, 3.0])
+    assert tune.still_faster([4.0, 3.0, 3.1])
+    assert not tune.still_faster([4.0, 4.1, 3.95])
+    assert not tune.still_faster([4.0, math.inf])
+    assert not tune.still_faster([4.0, 3.0, math.inf])
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +76,13 @@ def test_a_run_that_is_tuned_ends_like_one_that_is_not_and_keeps_its_parts(
         original(trainer, model, batch)
         assert len(batch) == 16
         measured.append(model.parts.n)
-        return {1: 3.0, 2: 2.0, 4: 1.0, 8: 1.1, 16: 9.0}[model.parts.n]
+        return {16: 9.0, 8: 2.0, 4: 1.0, 2: 1.1, 1: 1.2}[model.parts.n]
 
     original = tune._seconds
     monkeypatch.setattr(tune, "_seconds", seconds)
     with caplog.at_level("INFO"):
         tuned = _fit(particles, 2, tmp_path / "tuned", tune=True)
-    assert measured == [1, 2, 4, 8, 16]
+    assert measured == [16, 8, 4, 2, 1]
     assert "4: 16 images/s" in caplog.text
     assert tuned.parts.n == 4
     for a, b in zip(plain.parameters(), tuned.parameters(), strict=True):
@@ -82,7 +92,7 @@ def test_a_run_that_is_tuned_ends_like_one_that_is_not_and_keeps_its_parts(
 
     last = tmp_path / "tuned" / "checkpoints" / "last.ckpt"
     resumed = _fit(particles, 3, tmp_path / "tuned", last, tune=True)
-    assert measured == [1, 2, 4, 8, 16]
+    assert measured == [16, 8, 4, 2, 1]
     assert resumed.parts.n == 4
 
 
