@@ -60,7 +60,8 @@ def main() -> None:
             ]
         print(f"{size.box} pixels, {size.width} x 3: CPU seconds per volume, peak MB")
         for name, decode in rows.items():
-            seconds, peak = seconds_per_volume(decode, n if name == "ours" else 2, folder / name)
+            (folder / name).mkdir()
+            seconds, peak = seconds_per_volume(decode, n, folder / name)
             print(f"  {name:10s} {seconds:8.2f} {peak:8.0f}", flush=True)
 
 

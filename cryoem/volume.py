@@ -6,6 +6,9 @@ from torch import Tensor
 
 from cryoem.decoders.base import Decoder, LinearDecoder, Windowed, combine
 
+# Points at once: a network's layers stay in the caches of a processor, and fill a GPU.
+_FASTEST = {"cpu": 1 << 13, "cuda": 1 << 17}
+
 
 def half_grid(box_size: int) -> Float[Tensor, "z y x 3"]:
     """Frequencies (cycles/voxel, x y z) of an unshifted ``rfftn`` grid, ``kx >= 0``."""
@@ -52,21 +55,22 @@ def evaluate_volumes(
     box_size: int,
     z: Float[Tensor, "volume latent"] | None,
     device: torch.device,
-    points_per_chunk: int = 1 << 17,
+    points_per_chunk: int | None = None,
 ) -> Float[Tensor, "volume side side side"]:
     """Density of the decoder's volumes, one for each row of ``z`` (one in all when None).
 
     Only the half-space ``kx >= 0`` inside the sphere of radius ``D/2`` is evaluated; the rest
     follows from Friedel symmetry or is zero. The origin, which no image constrains, is zero.
-    Evaluated in chunks of at most ``points_per_chunk`` points, over all volumes; results are on the
-    CPU.
+    Evaluated in chunks of at most ``points_per_chunk`` points, over all volumes, by default as many
+    as are fastest; results are on the CPU.
     """
     grid = half_grid(box_size)
     radius = grid.norm(dim=-1) * box_size
     inside = (radius <= box_size / 2) & (radius > 0)
     rows = None if z is None else z.to(device)
     together = 1 if rows is None or isinstance(decoder, LinearDecoder) else len(rows)
-    chunks = grid[inside].split(max(1, points_per_chunk // together))
+    at_once = points_per_chunk or _FASTEST.get(device.type, 1 << 17)
+    chunks = grid[inside].split(max(1, at_once // together))
     values = torch.cat([_values(decoder, chunk.to(device), rows).cpu() for chunk in chunks], dim=1)
     spectrum = torch.zeros(len(values), *grid.shape[:-1], dtype=torch.complex64)
     spectrum[:, inside] = values.to(torch.complex64)
