@@ -173,9 +173,10 @@ class Reconstruction(pl.LightningModule, ABC):
         loss = values["loss"] * self.guard.factor(values["loss"])
         found = {"objective": values.pop("loss").detach(), **values, **self._of_each_image(terms)}
         found = self.parts.join(found, len(batch))
-        logged = {"train/loss": found["objective"]}
-        logged |= {f"train/{name}": found[name] for name in values}
-        self.log_dict(logged, batch_size=len(batch))
+        if self.parts.is_last:
+            logged = {"train/loss": found["objective"]}
+            logged |= {f"train/{name}": found[name] for name in values}
+            self.log_dict(logged, batch_size=len(batch))
         return {"loss": loss, **found}
 
     def losses(self, batch: ParticleBatch) -> dict[str, Tensor]:
@@ -260,7 +261,7 @@ class Reconstruction(pl.LightningModule, ABC):
 
     def on_after_backward(self) -> None:
         """Step the per-particle tables, which no optimiser knows, if the gradient is finite."""
-        if self.parts.now < self.parts.n - 1:
+        if not self.parts.is_last:
             return
         self.skipped = not_finite(list(self.parameters()))
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)

@@ -30,6 +30,11 @@ class Parts:
         self.n, self.now = 1, 0
         self._joined: dict[str, Tensor] = {}
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the batch is complete after the part that is being worked on."""
+        return self.now == self.n - 1
+
     def of(self, batch: ParticleBatch) -> ParticleBatch:
         """The part of a batch that it is time for."""
         if self.n == 1:
@@ -76,7 +81,7 @@ class Parts:
         def all_parts() -> Any:
             for now in range(self.n):
                 self.now = now
-                with nullcontext() if now == self.n - 1 else not_yet():
+                with nullcontext() if self.is_last else not_yet():
                     result = closure()
             return result
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.strategies import DDPStrategy
 
 from lightning_modules.compiled import CompileNetworks
 from lightning_modules.tune import Tune
@@ -14,6 +15,7 @@ def make_trainer(
     callbacks: Sequence[pl.Callback] = (),
     compile: bool = False,
     tune: bool = False,
+    strategy: str = "auto",
     **options: Any,
 ) -> pl.Trainer:
     """Build a trainer.
@@ -26,6 +28,10 @@ def make_trainer(
         Whether to compile the networks.
     tune
         Whether to measure in how many parts a batch is best taken.
+    strategy
+        As Lightning's, but ``ddp`` leaves the buffers alone: they are the same on every device from
+        the start, and every step would send grids and lattices around.
     """
+    chosen = DDPStrategy(broadcast_buffers=False) if strategy == "ddp" else strategy
     extra = [*([CompileNetworks()] if compile else []), *([Tune()] if tune else [])]
-    return pl.Trainer(callbacks=[*callbacks, *extra], **options)
+    return pl.Trainer(callbacks=[*callbacks, *extra], strategy=chosen, **options)

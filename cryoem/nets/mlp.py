@@ -13,17 +13,18 @@ class ResidualLinear(nn.Module):
     costs no pass of its own through memory, neither forwards nor backwards.
     """
 
+    skip: Float[Tensor, "width width"]
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, width)
+        self.register_buffer("skip", torch.eye(width), persistent=False)
 
     def forward(
         self, x: Float[Tensor, "*batch width"], bias: Tensor | None = None
     ) -> Float[Tensor, "*batch width"]:
         """Apply the block."""
-        weight = self.linear.weight
-        with_skip = weight + torch.eye(len(weight), device=weight.device, dtype=weight.dtype)
-        return biased_relu(x, with_skip, self.linear.bias, bias)
+        return biased_relu(x, self.linear.weight + self.skip, self.linear.bias, bias)
 
 
 def biased_relu(
