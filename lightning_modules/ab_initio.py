@@ -129,7 +129,8 @@ class AbInitio(pl.Callback):
         self._model.merge_tables()
         health = self._judge(trainer)
         self._report(trainer, stage, health)
-        if stage.phase is Phase.START and self._finished_starts < self._poses.restarts:
+        starting = stage.phase in (Phase.RANDOM, Phase.START)
+        if starting and self._finished_starts < self._poses.restarts:
             return
         self._search_again = self._has_collapsed(health)
         if self._search_again:

@@ -255,6 +255,20 @@ def test_of_several_starts_the_one_goes_on_that_explains_held_out_particles_best
     assert torch.equal(put_back[0], weights[1])
 
 
+def test_a_start_that_has_just_begun_is_no_collapse_of_the_one_before(
+    particles: PhantomParticles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _data(particles)
+    # the first epoch ends after the first step of the second start, while poses are random
+    model = _homo(data, random_poses(320, 1), restarts=2, start_images=288)
+
+    def judge(self: AbInitio, trainer: pl.Trainer) -> Health:
+        return Health(1.0 if self._finished_starts == 1 else 9.0, 1.0, 1.0)
+
+    monkeypatch.setattr(AbInitio, "_judge", judge)
+    assert _fit(model, data, 4)._rollbacks == 0
+
+
 def test_a_volume_that_collapses_goes_back_to_its_best_and_learns_more_slowly(
     particles: PhantomParticles, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
