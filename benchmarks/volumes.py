@@ -53,7 +53,7 @@ def main() -> None:
             theirs = folder / "theirs"
             command = original(size, 16, "float32", particles, arguments.original)
             measure([*command, "--num-epochs=1", f"--outdir={theirs}"], folder / "log")
-            weights, config = theirs / "weights.0.pkl", theirs / "config.yaml"
+            weights, config = theirs / "weights.pkl", theirs / "config.yaml"
             program = arguments.original.with_name("cryodrgn")
             rows["eval_vol"] = lambda z, out: [
                 *(program, "eval_vol", weights, "-c", config, "--zfile", z, "-o", out)

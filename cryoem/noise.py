@@ -20,11 +20,27 @@ def normal_noise(
     index: Int64[Tensor, " batch"], n_columns: int, seed: int, step: int
 ) -> Float[Tensor, "batch {n_columns}"]:
     """Standard normal numbers for each particle, on the device of ``index``."""
+    first, second = _uniform_noise(index, 2 * n_columns, seed, step).unflatten(1, (-1, 2)).unbind(2)
+    return (-2 * first.log()).sqrt() * torch.cos(2 * math.pi * second)
+
+
+def gumbel_noise(
+    index: Int64[Tensor, " batch"], n_columns: int, seed: int, step: int
+) -> Float[Tensor, "batch {n_columns}"]:
+    """Standard Gumbel numbers for each particle, on the device of ``index``.
+
+    Of log weights plus such numbers the largest is a draw with these weights (Gumbel 1954).
+    """
+    return -(-_uniform_noise(index, n_columns, seed, step).log()).log()
+
+
+def _uniform_noise(
+    index: Int64[Tensor, " batch"], n_columns: int, seed: int, step: int
+) -> Float[Tensor, "batch {n_columns}"]:
     columns = torch.arange(n_columns, device=index.device)
     key: int = _mixed(_mixed(seed) + step)
     rows = _mixed(_mixed(index) ^ key)[:, None]
-    first, second = (_uniform(_mixed(rows + (2 * columns + i) * _GOLDEN)) for i in (0, 1))
-    return (-2 * first.log()).sqrt() * torch.cos(2 * math.pi * second)
+    return _uniform(_mixed(rows + columns * _GOLDEN))
 
 
 def _mixed(x: Any) -> Any:

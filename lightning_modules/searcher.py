@@ -42,6 +42,7 @@ class Searcher:
         self.model, self.poses, self.coarse_dtype = model, poses, coarse_dtype
         self._from_top: list[PoseSearch] = []
         self._offset = torch.zeros(3, device=model.device)
+        self._seed = 0
 
     @torch.no_grad()
     def renew(self, radius: int, seed: int, own_halves: bool = False) -> None:
@@ -54,6 +55,7 @@ class Searcher:
         caches = self.model.cached_volumes(radius)
         if len(caches) > 1 and not own_halves:
             caches = [mean_cache(caches)]
+        self._seed = seed
         frame = random_rotations(1, torch.Generator().manual_seed(seed))[0]
         self._from_top = [self._search(cache, radius, frame, own_halves) for cache in caches]
         self._offset = torch.zeros(3, device=self.model.device)
@@ -69,12 +71,14 @@ class Searcher:
 
     @torch.no_grad()
     def write(self, batch: ParticleBatch, stage: Stage) -> None:
-        """Find the poses of a batch and put them into the table."""
+        """Find the poses of a batch, or draw them while the volume is doubted, into the table."""
         for part, search in self._parts(batch):
             images = self.model.search_images(part, search.space.cache)
             if stage.doubt:
                 images = images.flattened(stage.doubt * self.model.signal_power)
-            found = self._find(part, images, search, self._nearby(part, search, stage))
+                found = search.draw(images, part.index, self.poses.seed, self._seed)
+            else:
+                found = self._find(part, images, search, self._nearby(part, search, stage))
             if stage.phase is not Phase.START:
                 found = _polished(images, found, search.space)
             pose = self._moved(found.pose)

@@ -32,13 +32,17 @@ class Beam:
         images: SearchImages,
         cells: Int64[Tensor, " cell"],
         slices: Complex[Tensor, "cell component freq"],
+        noise: Float[Tensor, "batch cell"] | float = 0.0,
     ) -> Candidates:
-        """Go down from all shifts and the given cells of level 0, whose slices are given."""
+        """Go down from all shifts and the given cells of level 0, whose slices are given.
+
+        ``noise`` (nats) speaks for cells when those are chosen that are kept.
+        """
         space = self.space
         squares = space.all_squares(0)
         coarse = images.within(space.count(0))
         data = shifted_data(coarse, space.freqs(0), space.shifts.shifts(squares, 0))
-        error = dense_minimum(coarse, slices, data, self.coarse_dtype)
+        error = dense_minimum(coarse, slices, data, self.coarse_dtype) - noise
         kept = cells[self._choose(error, space.matrices(cells, 0)[None], 0)][..., None]
         anchor = torch.zeros(*kept.shape[:2], 2, dtype=torch.int64, device=space.device)
         volumes = space.cache.volumes(images.coefficients)

@@ -17,7 +17,8 @@ class Phase(Enum):
     """What happens to poses at a step.
 
     ``RANDOM``: left as they were drawn, so that there is a volume to search under; ``START``:
-    searched under a volume that follows every step; ``SEARCH``: searched under one that is renewed
+    drawn from the posterior as long as there is doubt, then searched, under a volume that follows
+    every step; ``SEARCH``: searched under one that is renewed
     a few times an epoch; ``FIXED``: looked up; ``REFINE``: moved to the minimum next to them, under
     a volume that is renewed as often.
     """

@@ -1,6 +1,6 @@
 """Search for the pose of every image under a fixed volume."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
 from cryoem.batch import Pose, TensorRecord, concatenate
+from cryoem.noise import gumbel_noise
 from cryoem.poses.beam import Beam
 from cryoem.poses.bounds import ScoreBound
 from cryoem.poses.branch_and_bound import branch_and_bound
@@ -116,6 +117,24 @@ class PoseSearch:
         return concatenate([strategy(images[i : i + length]) for i in starts])
 
     @torch.no_grad()
+    def draw(
+        self, images: SearchImages, index: Int64[Tensor, " batch"], seed: int, step: int
+    ) -> SearchResult:
+        """A pose of each image from its posterior, not the best.
+
+        The rotation of level 0 is drawn, each with its best shift, by random numbers that belong to
+        the particle ``index``, ``seed`` and ``step``; from there it goes down to the best below.
+        Under a volume that is wrong the best poses crowd where its slices are strongest, and keep
+        it wrong: stochastic EM (Celeux & Diebolt 1985) in place of hard assignment.
+        """
+        length = self.space.chunk_length(self._beam_bytes)
+        parts = []
+        for i in range(0, len(images), length):
+            noise = gumbel_noise(index[i : i + length], len(self._cells), seed, step)
+            parts.append(self._beam(images[i : i + length], n_keep=1, noise=noise))
+        return concatenate(parts)
+
+    @torch.no_grad()
     def around(self, images: SearchImages, pose: Pose, level: int) -> SearchResult:
         """Search around given poses, starting from the cells of a level next to them.
 
@@ -146,10 +165,13 @@ class PoseSearch:
         margin = result.margin + result.error - error
         return SearchResult(better, error, margin, result.n_evaluated, result.fraction_pruned)
 
-    def _beam(self, images: SearchImages) -> SearchResult:
-        found = self._beam_search.from_the_top(images, self._cells, self._slices)
+    def _beam(
+        self, images: SearchImages, n_keep: int | None = None, noise: Tensor | float = 0.0
+    ) -> SearchResult:
+        beam = replace(self._beam_search, n_keep=n_keep or self.n_keep)
+        found = beam.from_the_top(images, self._cells, self._slices, noise)
         n_start = len(self._cells) * self.space.shifts.count(0) ** 2
-        n_level = self.n_keep * 8 * 16
+        n_level = beam.n_keep * 8 * 16
         return self._result(images, found, n_start + self.space.last * n_level, n_level)
 
     def _exhaustive(self, images: SearchImages) -> SearchResult:

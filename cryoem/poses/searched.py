@@ -56,8 +56,8 @@ class SearchedPoses(nn.Module):
         delta: float = 1e-3,
         shift_pixels: float | None = None,
         radii: Sequence[int] = (5, 13, 32),
-        restarts: int = 1,
-        start_images: int = 60000,
+        restarts: int = 3,
+        start_images: int = 20000,
         held_out: float = 0.03,
         seed: int = 0,
     ) -> None:

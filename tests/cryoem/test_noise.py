@@ -3,7 +3,7 @@
 import torch
 from scipy import stats
 
-from cryoem.noise import normal_noise
+from cryoem.noise import gumbel_noise, normal_noise
 
 
 def test_noise_is_standard_normal_and_uncorrelated_along_particles_columns_and_steps() -> None:
@@ -24,3 +24,9 @@ def test_noise_is_the_particle_s_own_in_any_batch_and_grows_with_columns() -> No
     assert torch.equal(normal_noise(torch.arange(50), 2, seed=7, step=123), noise[:, :2])
     large = torch.tensor([2**31 - 1, 2**40])
     assert normal_noise(large, 2, seed=2**63 - 1, step=10**9).isfinite().all()
+
+
+def test_gumbel_noise_has_its_distribution() -> None:
+    noise = gumbel_noise(torch.arange(20000), 2, seed=1, step=5)
+    assert stats.kstest(noise.flatten().numpy(), "gumbel_r").pvalue > 0.01
+    assert torch.equal(gumbel_noise(torch.tensor([7]), 2, seed=1, step=5), noise[7:8])

@@ -297,7 +297,7 @@ def test_the_volume_learns_three_times_as_fast_in_a_start(particles: PhantomPart
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     data = _data(particles)
-    model = _homo(data, random_poses(320, 1), start_images=320)  # ten steps of forty
+    model = _homo(data, random_poses(320, 1), start_images=320, restarts=1)  # ten of forty
     _fit(model, data, 4, Note())
     expected = [
         2e-3 * warmup_cosine(step, 40.0, 0.02, 0.05) * (3 if step < 10 else 1) for step in range(40)

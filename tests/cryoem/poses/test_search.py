@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy import stats
 from searched_phantom import (
     astigmatic_ctf,
     grid_poses,
@@ -108,6 +109,30 @@ def test_a_beam_whose_first_product_is_in_bfloat16_ends_at_the_same_poses() -> N
     same = angle_between(results[0].pose.rotation, results[1].pose.rotation) < 0.01
     assert same.double().mean() > 0.95
     assert (results[1].error - results[0].error).median() == 0
+
+
+def test_poses_are_drawn_as_often_as_their_posterior_says() -> None:
+    space = make_space(PHANTOM, LATTICE, order=0, radii=(6,), shifts=ShiftGrid(2.0, 3))
+    # so weak that many rotations are plausible; the same image in the place of many particles
+    weak = torch.full((1, LATTICE.n_freqs), 0.03)
+    data = simulate(PHANTOM, LATTICE, random_poses(1, 2.0), weak, 1.0)
+    search, n = PoseSearch(space), 20_000
+    images = search.images(data.fourier.expand(n, -1), data.transfer.expand(n, -1))
+    drawn = space.rotations.cells_of(search.draw(images, torch.arange(n), 1, 2).pose.rotation, 0)
+
+    freqs = space.freqs(0)
+    slices = space.slices(space.rotations.all(0), 0)[:, 0] * data.transfer[0, : len(freqs)]
+    shifts = space.shifts.shifts(space.all_squares(0), 0)
+    centred = data.fourier[0, : len(freqs)] * shift_phases(freqs, shifts)
+    error = (slices[:, None] - centred).abs().square().sum(-1).amin(1)
+    expected = n * torch.softmax(-error.double(), 0)
+    counts = torch.bincount(drawn, minlength=len(expected))
+    often = expected > 5
+    assert often.sum() > 10
+    observed, wanted = counts[often].double(), expected[often]
+    wanted *= observed.sum() / wanted.sum()
+    assert stats.chisquare(observed.numpy(), wanted.numpy()).pvalue > 0.01
+    assert counts[~often].sum() < 0.05 * n
 
 
 def mirrored(phantom: GaussianPhantom) -> GaussianPhantom:
