@@ -16,11 +16,11 @@ from lightning_modules.base import Reconstruction
 
 log = logging.getLogger(__name__)
 _REPEATS = 3
-_AS_FAST = 1.03  # times the best: as fast, and smaller parts take less memory
+_AS_FAST = 1.03  # times the best: as fast, and fewer parts cost less around them
 
 
 class Tune(pl.Callback):
-    """Takes a batch in the smallest parts that are about as fast as any.
+    """Takes a batch in the largest parts that are about as fast as any that were tried.
 
     It begins with single images and goes on as long as larger parts are faster: they fill a GPU,
     but leave the caches of a processor, and at some size do not fit into the memory. The step is
@@ -46,8 +46,8 @@ class Tune(pl.Callback):
 
 
 def best(seconds: dict[int, float]) -> int:
-    """Most parts that are about as fast as the fastest number of them."""
-    return max(n for n, s in seconds.items() if s <= _AS_FAST * min(seconds.values()))
+    """Fewest parts that are about as fast as the fastest number of them."""
+    return min(n for n, s in seconds.items() if s <= _AS_FAST * min(seconds.values()))
 
 
 def still_faster(seconds: list[float]) -> bool:
