@@ -20,6 +20,8 @@ from lightning_modules.live.panels import consensus
 from lightning_modules.live.probe import Explained
 from lightning_modules.live.record import Epoch
 
+_TURNED_OVER_DEGREES = 30.0
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -64,7 +66,7 @@ def findings(
     found.signals += _known(signals.convergence(found.moves, moves_before, box_size))
     if now.epoch.has_latents:
         _judge_latents(model, data, now.epoch, found)
-    if not _is_without_poses(model):
+    if not _is_without_basin(model):
         judged = signals.noise(explained.nats, explained.standard_error, explained.trained_on)
         found.signals.append(judged)
     _suspect(data, now.epoch, found)
@@ -119,10 +121,12 @@ def _suspect(data: Any, epoch: Epoch, found: Findings) -> None:
     found.signals += _known(signals.suspicious(len(found.suspicious), len(epoch.error)))
 
 
-def _is_without_poses(model: Reconstruction) -> bool:
-    """Whether a search has not yet come to most particles."""
+def _is_without_basin(model: Reconstruction) -> bool:
+    """Whether a search has not yet come to most particles, or still turns them over."""
     poses = model.poses
-    return isinstance(poses, SearchedPoses) and bool(poses.moved_degrees().median().isinf())
+    if not isinstance(poses, SearchedPoses):
+        return False
+    return bool(poses.moved_degrees().median() > _TURNED_OVER_DEGREES)
 
 
 def _known(signal: Signal | None) -> list[Signal]:

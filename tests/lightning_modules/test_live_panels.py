@@ -17,11 +17,13 @@ from cryoem.decoders.fourier_grid import FourierGrid
 from cryoem.encoders.posterior import LinearPosterior
 from cryoem.io.mrc import read_mrc_header
 from cryoem.io.volume import read_volume, write_stack
-from cryoem.poses import KnownPoses, RefinedPoses
+from cryoem.poses import KnownPoses, RefinedPoses, SearchedPoses
+from cryoem.poses.searched import random_poses
 from datamodules import SimulatedDataModule
 from lightning_modules import HeteroReconstruction, HomoReconstruction
 from lightning_modules.base import Reconstruction
 from lightning_modules.callbacks import LivePanels, MetricsTable, live_panels
+from lightning_modules.live import findings
 
 SIMULATION = {
     "motion": "linear_1d", "n_particles": 240, "box_size": 16, "pixel_size_angstrom": 15.0,
@@ -125,6 +127,16 @@ def test_pure_noise_is_too_noisy_and_has_no_latents(tmp_path: Path) -> None:
     found = _signals(tmp_path)
     assert found["too noisy"]["level"] == "warning"
     assert found["collapsed latent"]["level"] == "warning"
+
+
+def test_a_volume_is_not_judged_while_a_search_turns_the_poses_over(tmp_path: Path) -> None:
+    model = _model(_data(tmp_path), "homo", SearchedPoses)
+    assert findings._is_without_basin(model)
+    n = model.geometry.n_particles
+    first, other = random_poses(n, 0), random_poses(n, 1)
+    for pose, without in ((first, True), (other, True), (other, False)):
+        model.poses.write(torch.arange(n), pose, torch.zeros(n), torch.zeros(n))
+        assert findings._is_without_basin(model) == without
 
 
 def test_half_sets_are_tried_on_each_other_so_noise_explains_nothing(tmp_path: Path) -> None:
