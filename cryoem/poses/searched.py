@@ -95,7 +95,7 @@ class SearchedPoses(nn.Module):
         return Pose(self.rotation.snapshot(), self.shift.snapshot())
 
     def margin(self) -> Float[Tensor, " particle"]:
-        """How much worse (nats) the next distinct rotation is, by particle; NaN if not searched."""
+        """How much worse (nats) the next distinct rotation is, by particle; NaN if not known."""
         return self.knowledge.snapshot()[:, _MARGIN]
 
     def margin_of(self, index: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"]:
@@ -140,12 +140,16 @@ class SearchedPoses(nn.Module):
         error: Float[Tensor, " batch"],
         margin: Float[Tensor, " batch"],
     ) -> None:
-        """Take note of what was found, with the error by frequency."""
+        """Take note of what was found, with the error by frequency.
+
+        An infinite margin says that no rival was looked at; then the one known before stays.
+        """
         before = self.rotation.rows.to(index.device)[index]
         mates = before[:, None] @ self.group
         angle = angle_between(mates, pose.rotation[:, None].expand_as(mates)).amin(1)
         self.rotation.write(index, pose.rotation)
         self.shift.write(index, pose.shift)
+        margin = torch.where(margin.isinf(), self.margin_of(index), margin)
         known = torch.stack([error, margin, angle], dim=1)
         self.knowledge.write(index, known)
 

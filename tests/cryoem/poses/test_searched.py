@@ -38,6 +38,9 @@ def test_it_is_a_pose_provider_that_gives_back_what_was_written() -> None:
     assert poses.table().shift[[7, 3, 0]].tolist() == [[1, 1], [1, 1], [0, 0]]
     assert poses.margin()[[7, 3]].tolist() == [2.5, 2.5]
     assert poses.margin()[0].isnan()
+    _write(poses, torch.tensor([7, 0]), rotation, margin=torch.inf)  # without a look at rivals
+    assert poses.margin()[7] == 2.5
+    assert poses.margin()[0].isnan()
 
 
 def test_held_out_particles_have_no_weight_until_all_are_to_train() -> None:
