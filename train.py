@@ -50,6 +50,7 @@ def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModu
     """Read the data, and make the model and the trainer that suit them."""
     import pytorch_lightning as pl  # here, because it takes seconds, and a typing error should not
 
+    from cryoem.memory import keep_freed_memory
     from cryoem.poses.searched import random_poses
     from lightning_modules.cluster import cluster
 
@@ -77,6 +78,8 @@ def build(config: DictConfig) -> "tuple[pl.LightningDataModule, pl.LightningModu
     model.config = OmegaConf.to_container(config)
     if config.ckpt_path is not None:
         model.start_from(config.ckpt_path)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     return data, model, trainer
 
 
@@ -100,10 +103,6 @@ def preflight(config: DictConfig, data: Any, model: Any, trainer: "pl.Trainer") 
 
 def fit(trainer: "pl.Trainer", model: Any, data: Any, checkpoint: Path | None) -> None:
     """Train; what Lightning turns into an exit stays the interruption that it was."""
-    from cryoem.memory import keep_freed_memory
-
-    if trainer.strategy.root_device.type == "cpu":
-        keep_freed_memory()
     try:
         trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:
