@@ -11,6 +11,7 @@ those of the clock. Memory is the most that the process held (with ``--gpu`` of 
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -70,9 +71,7 @@ def measure(command: list[str | Path], log: Path) -> Cost:
     start = time.perf_counter()
     with log.open("w") as out:
         process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=out)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{command[0]} failed:\n{log.read_text()[-2000:]}")
+        usage = _usage_at_end(process, log)
     wall = time.perf_counter() - start
     return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1e3)
 
@@ -88,11 +87,17 @@ def measure_between(command: list[str | Path], log: Path, lines: tuple[str, str]
     with log.open("w") as out:
         process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=out)
         clocks = [_clocks_at(line, process, log) for line in lines]
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{command[0]} failed:\n{log.read_text()[-2000:]}")
+        usage = _usage_at_end(process, log)
     processor, wall = (last - first for first, last in zip(*clocks, strict=True))
     return Cost(processor, wall, usage.ru_maxrss / 1e3)
+
+
+def _usage_at_end(process: subprocess.Popen[bytes], log: Path) -> resource.struct_rusage:
+    """What a command has used in all, once it has ended well."""
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{process.args} failed:\n{log.read_text()[-2000:]}")
+    return usage
 
 
 def _clocks_at(line: str, process: subprocess.Popen[bytes], log: Path) -> tuple[float, float]:

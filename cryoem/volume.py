@@ -7,7 +7,7 @@ from torch import Tensor
 from cryoem.decoders.base import Decoder, LinearDecoder, Windowed, combine
 
 # Points at once: a network's layers stay in the caches of a processor, and fill a GPU.
-_FASTEST = {"cpu": 1 << 13, "cuda": 1 << 17}
+_ON_PROCESSOR, _ON_GPU = 1 << 13, 1 << 17
 
 
 def half_grid(box_size: int) -> Float[Tensor, "z y x 3"]:
@@ -69,7 +69,7 @@ def evaluate_volumes(
     inside = (radius <= box_size / 2) & (radius > 0)
     rows = None if z is None else z.to(device)
     together = 1 if rows is None or isinstance(decoder, LinearDecoder) else len(rows)
-    at_once = points_per_chunk or _FASTEST.get(device.type, 1 << 17)
+    at_once = points_per_chunk or (_ON_PROCESSOR if device.type == "cpu" else _ON_GPU)
     chunks = grid[inside].split(max(1, at_once // together))
     values = torch.cat([_values(decoder, chunk.to(device), rows).cpu() for chunk in chunks], dim=1)
     spectrum = torch.zeros(len(values), *grid.shape[:-1], dtype=torch.complex64)

@@ -129,8 +129,7 @@ class AbInitio(pl.Callback):
         self._model.merge_tables()
         health = self._judge(trainer)
         self._report(trainer, stage, health)
-        starting = stage.phase in (Phase.RANDOM, Phase.START)
-        if starting and self._finished_starts < self._poses.restarts:
+        if stage.starting and self._finished_starts < self._poses.restarts:
             return
         self._search_again = self._has_collapsed(health)
         if self._search_again:
@@ -208,7 +207,7 @@ class AbInitio(pl.Callback):
     def _finish_starts(self, trainer: pl.Trainer, stage: Stage) -> None:
         """Judge a random start that is over, and begin the next, or go on with the best."""
         restarts = self._poses.restarts
-        n_over = stage.start if stage.phase in (Phase.RANDOM, Phase.START) else restarts
+        n_over = stage.start if stage.starting else restarts
         while self._finished_starts < n_over:
             self._model.merge_tables()
             health = self._judge(trainer)
@@ -231,12 +230,11 @@ class AbInitio(pl.Callback):
     def _follow(self, stage: Stage) -> None:
         """Tell model and poses what a stage means for them."""
         model, refining = self._model, stage.phase is Phase.REFINE
-        starting = stage.phase in (Phase.RANDOM, Phase.START)
-        model.lr_factor = self._lr_factor * (_START_HASTE if starting else 1.0)
+        model.lr_factor = self._lr_factor * (_START_HASTE if stage.starting else 1.0)
         reach = model.lattice.radius if refining else math.ceil(_LOSS_REACH * stage.radius)
         model.compared_radius = min(reach, model.lattice.radius)
         if isinstance(model, HeteroReconstruction):
-            model.consensus = starting
+            model.consensus = stage.starting
         self._poses.begin(train_on_all=refining)
 
     def _is_time(self, stage: Stage, step: int) -> bool:

@@ -16,11 +16,11 @@ _SEARCHED_FRACTION = 0.6
 class Phase(Enum):
     """What happens to poses at a step.
 
-    ``RANDOM``: left as they were drawn, so that there is a volume to search under; ``START``:
+    ``RANDOM``: left as they are, uniform, so that there is a volume to search under; ``START``:
     drawn from the posterior as long as there is doubt, then searched, under a volume that follows
-    every step; ``SEARCH``: searched under one that is renewed
-    a few times an epoch; ``FIXED``: looked up; ``REFINE``: moved to the minimum next to them, under
-    a volume that is renewed as often.
+    every step; ``SEARCH``: searched under one that is renewed a few times an epoch; ``FIXED``:
+    looked up; ``REFINE``: moved to the minimum next to them, under a volume that is renewed as
+    often.
     """
 
     RANDOM = "random"
@@ -53,6 +53,11 @@ class Stage:
     start: int
     n_searches: int = 0
     doubt: float = 0.0
+
+    @property
+    def starting(self) -> bool:
+        """Whether a random start is under way."""
+        return self.phase in (Phase.RANDOM, Phase.START)
 
 
 @dataclass(frozen=True)

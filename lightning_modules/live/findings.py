@@ -20,6 +20,7 @@ from lightning_modules.live.panels import consensus
 from lightning_modules.live.probe import Explained
 from lightning_modules.live.record import Epoch
 
+# Median that the last search moved poses, above which they are not yet those of one structure.
 _TURNED_OVER_DEGREES = 30.0
 
 
